@@ -1,0 +1,458 @@
+"""The whole venue in one process and one thread: for a notebook, a test, a replay.
+
+    client --ingress ring--> sequencer --command ring--> matcher --event ring--> client
+
+The rings are the real rings, the polls the real polls; only the processes are missing, and the
+clock stands still until somebody moves it. `Exchange` is also where the roles are wired: they never
+import each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hftcore.engine import client as client_role
+from hftcore.engine import matcher as matcher_role
+from hftcore.engine import sequencer as sequencer_role
+from hftcore.engine.client import client_of
+from hftcore.engine.matcher import matcher_of
+from hftcore.engine.sequencer import sequencer_of
+from hftcore.errors import OrderRefused
+from hftcore.instruments import DEFAULT_INSTRUMENTS, Instrument, Number, definition
+from hftcore.limits import FIRST_SEQUENCE
+from hftcore.matching.depth import read_depth
+from hftcore.matching.state import allocate, shard_size
+from hftcore.matching.state_hash import book_hash
+from hftcore.messages import (
+    CLIENT_ORDER_ID_BYTES,
+    MAX_SEQUENCE,
+    NEW_ORDER,
+    ORDER_CHANGE,
+    ORIGIN,
+    CommandKind,
+    EventKind,
+    ExecFlags,
+    Flags,
+    OrderType,
+    Side,
+    TimeInForce,
+)
+from hftcore.reports import (
+    BookView,
+    Event,
+    PriceLevel,
+    Report,
+    Trade,
+    decode_event,
+    report_of,
+    trade_of,
+)
+from ipc.kernel import kernel
+from ipc.ring import Ring
+
+SLICE = 4_096
+"""Commands between two looks at the progress callback."""
+
+_NO_LOG = np.zeros((0, 16), np.int64)
+
+
+@kernel
+def run(client: Any, sequencer: Any, matcher: Any, rows: Any, end: int, log: Any, at: Any) -> int:
+    """Play rows [at[0], end) until all their events are read or the log is full.
+
+    Parameters
+    ----------
+    rows : int64[n, 16]
+        Commands.
+    log : int64[m, 16]
+        Receives events; m = 0: none are kept.
+    at : int64[:]
+        at[0]: the next row to send; written.
+
+    Returns
+    -------
+    int
+        1 when nothing is left to do, 0 when the log is full.
+    """
+    while True:
+        done = client_role.send(client, rows, at[0], end)
+        at[0] += done
+        done += sequencer_role.poll(sequencer, 256)
+        done += matcher_role.poll(matcher, 256)
+        done += client_role.drain(client, log)
+        if done == 0:
+            idle = at[0] == end and (len(log) == 0 or client.state[0]["logged"] < len(log))
+            return 1 if idle else 0
+
+
+@kernel
+def run_deep(
+    client: Any, sequencer: Any, matcher: Any, rows: Any, end: int, log: Any, at: Any, depth: Any
+) -> int:
+    """Play rows one at a time and write the best levels of its book after each into `depth`.
+
+    Parameters
+    ----------
+    at : int64[2]
+        The next row to send, and the next whose depth is to be written; written.
+    """
+    while at[1] < end:
+        row = at[1]
+        if run(client, sequencer, matcher, rows, row + 1, log, at) == 0:
+            return 0
+        read_depth(matcher.shard, (rows[row, 1] >> 16) & 0xFFFF, depth[row])
+        at[1] = row + 1
+    return 1
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a bulk of commands.
+
+    Attributes
+    ----------
+    count : int
+        Commands played.
+    seconds : float
+        Wall time in the polls.
+    events : dict of str to int
+        Events by kind.
+    depth : int64[count, 2, levels, 2]
+        After each command, the best levels of its instrument (see `read_depth`); empty if not
+        asked for.
+    log : int64[n, 16]
+        The events themselves, slot A then slot B, word 0 zero; empty if not asked for.
+    """
+
+    count: int
+    seconds: float
+    events: dict[str, int]
+    depth: NDArray[np.int64]
+    log: NDArray[np.int64]
+
+
+class Exchange:
+    """A venue in this process.
+
+    Parameters
+    ----------
+    instruments : iterable of Instrument
+        What it lists; default: DEC/USD, BTC/USD, ETH/USD, DEC/BTC.
+    replay : bool
+        Understand REPLAY_ADD, and let commands carry their recorded time.
+    ring_capacity : int
+        Slots of each of the three rings, a power of two.
+    first_sequence : int
+        Sequence of the first command.
+    start_ns : int
+        What the clock shows at first, UTC nanoseconds; `advance` moves it.
+
+    Examples
+    --------
+    >>> exchange = Exchange()
+    >>> resting = exchange.submit("BTC/USD", "sell", price="60000", qty="0.5")
+    >>> exchange.submit("BTC/USD", "buy", price="60010", qty="0.2").trades[0].price
+    Decimal('60000.00')
+    """
+
+    def __init__(
+        self,
+        instruments: Iterable[Instrument] = DEFAULT_INSTRUMENTS,
+        *,
+        replay: bool = False,
+        ring_capacity: int = 4_096,
+        first_sequence: int = FIRST_SEQUENCE,
+        start_ns: int = 0,
+    ) -> None:
+        self._instruments = dict(enumerate(instruments, 1))
+        self._ids = {item.symbol: number for number, item in self._instruments.items()}
+        self.ingress, self.commands, self.events_ring = (
+            Ring.local(ring_capacity) for _ in range(3)
+        )
+        ladders = [(i.ladder_ticks, i.order_capacity) for i in self._instruments.values()]
+        self.shard = allocate(shard_size(ladders), allow_replay=replay)
+        self.sequencer = sequencer_of(self.ingress, self.commands, 0, first_sequence)
+        self.sequencer.state["recorded_time"] = replay
+        self.sequencer.state["clock_ns"] = start_ns
+        self.matcher = matcher_of(self.shard, self.commands, self.events_ring, 0)
+        self.client = client_of(self.ingress, self.events_ring, 0)
+        for ring in (self.ingress, self.commands, self.events_ring):
+            ring.add_gating_reader(0)
+        self._log: list[NDArray[np.int64]] = []
+        for number, item in self._instruments.items():
+            self.execute(definition(item, number))
+
+    # -- orders ---------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        symbol: str,
+        side: str,
+        *,
+        price: Number,
+        qty: Number,
+        order_type: str = "limit",
+        time_in_force: str = "",
+        account: int = 1,
+        client_order_id: str = "",
+    ) -> Report:
+        """Send a new order and return what became of it.
+
+        Parameters
+        ----------
+        price : decimal
+            The limit; of a market order, the worst price it may trade at.
+        order_type, time_in_force : str
+            "limit" (default "gtc", or "ioc") or "market" ("ioc").
+        """
+        instrument, row = self._row(CommandKind.NEW_ORDER, symbol, account, client_order_id)
+        order: Any = row[:8].view(NEW_ORDER)[0]
+        order["price"] = instrument.ticks(price)
+        order["qty"] = instrument.lots(qty)
+        order["side"] = _named(Side, side, "side")
+        kind = _named(OrderType, order_type, "order_type")
+        order["order_type"] = kind
+        default = "ioc" if kind == OrderType.MARKET else "gtc"
+        order["time_in_force"] = _named(TimeInForce, time_in_force or default, "time_in_force")
+        return report_of(self.execute(row), instrument)
+
+    def cancel(self, order: Report | int, symbol: str = "", *, account: int = 1) -> Report:
+        """Cancel a resting order: a Report of `submit`, or an order_id and its symbol."""
+        return self._change(CommandKind.CANCEL_ORDER, order, symbol, account)
+
+    def replace(
+        self,
+        order: Report | int,
+        symbol: str = "",
+        *,
+        price: Number,
+        qty: Number,
+        account: int = 1,
+        client_order_id: str = "",
+    ) -> Report:
+        """Give a resting order a new price and a new total quantity (filled lots included)."""
+        return self._change(
+            CommandKind.REPLACE_ORDER, order, symbol, account, price, qty, client_order_id
+        )
+
+    def reduce(
+        self, order: Report | int, symbol: str = "", *, qty: Number, account: int = 1
+    ) -> Report:
+        """Take a quantity off a resting order, which keeps its place."""
+        return self._change(CommandKind.REDUCE_ORDER, order, symbol, account, None, qty)
+
+    def _change(
+        self,
+        kind: CommandKind,
+        order: Report | int,
+        symbol: str,
+        account: int,
+        price: Number | None = None,
+        qty: Number | None = None,
+        client_order_id: str = "",
+    ) -> Report:
+        order_id = order.order_id if isinstance(order, Report) else order
+        if isinstance(order, Report) and not symbol:
+            symbol = order.symbol
+        instrument, row = self._row(kind, symbol, account, client_order_id)
+        change: Any = row[:8].view(ORDER_CHANGE)[0]
+        change["order_id"] = _int64(order_id, "order_id")
+        if price is not None:
+            change["price"] = instrument.ticks(price)
+        if qty is not None:
+            change["qty"] = instrument.lots(qty)
+        return report_of(self.execute(row), instrument)
+
+    def _row(
+        self, kind: CommandKind, symbol: str, account: int, client_order_id: str
+    ) -> tuple[Instrument, NDArray[np.int64]]:
+        instrument = self.instrument(symbol)
+        if not 0 < account < 1 << 32:
+            raise OrderRefused("no such account", expected="1 to 2^32 - 1", found=str(account))
+        name = client_order_id.encode()
+        if len(name) > CLIENT_ORDER_ID_BYTES:
+            raise OrderRefused(
+                "the client_order_id is too long",
+                expected=f"at most {CLIENT_ORDER_ID_BYTES} bytes",
+                found=f"{len(name)} bytes",
+            )
+        row = np.zeros(16, np.int64)
+        head: Any = row[:8].view(NEW_ORDER)[0]
+        head["kind"] = kind
+        head["flags"] = Flags.TWO_SLOTS
+        head["instrument_id"] = self._ids[symbol]
+        head["account_id"] = account
+        if name and kind != CommandKind.NEW_ORDER:
+            head["exec_flags"] = ExecFlags.HAS_CLIENT_ORDER_ID
+        origin: Any = row[8:].view(ORIGIN)[0]
+        origin["client_order_id"][: len(name)] = list(name)
+        return instrument, row
+
+    # -- what happened --------------------------------------------------------------------------
+
+    @property
+    def events(self) -> list[Event]:
+        """Every event since the venue began, oldest first (those of `play` excepted)."""
+        return [decode_event(words, self._instruments) for words in self._log]
+
+    @property
+    def trades(self) -> list[Trade]:
+        """Every trade since the venue began, oldest first (those of `play` excepted)."""
+        return [
+            trade_of(decode_event(words, self._instruments))
+            for words in self._log
+            if words[1] & 0xFF == EventKind.TRADE
+        ]
+
+    def book(self, symbol: str, depth: int = 10) -> BookView:
+        """Return the best levels of a book."""
+        instrument = self.instrument(symbol)
+        levels = np.zeros((2, depth, 3), np.int64)
+        read_depth(self.shard, self._ids[symbol], levels)
+        bids, asks = (
+            tuple(
+                PriceLevel(instrument.price(price), instrument.qty(qty), int(orders))
+                for price, qty, orders in side
+                if orders
+            )
+            for side in levels
+        )
+        return BookView(symbol, bids, asks)
+
+    def book_hash(self, symbol: str) -> int:
+        """Return the hash of a book: equal books, equal hashes, in any process and layout."""
+        self.instrument(symbol)
+        return int(book_hash(self.shard, self._ids[symbol]))
+
+    def instrument(self, symbol: str) -> Instrument:
+        """Return the instrument of a symbol; refuse an unknown one."""
+        if symbol not in self._ids:
+            raise OrderRefused(
+                "there is no such symbol",
+                expected=", ".join(self._ids) or "none is listed",
+                found=repr(symbol),
+            )
+        return self._instruments[self._ids[symbol]]
+
+    def advance(self, seconds: float) -> int:
+        """Move the clock on and return what it shows, in UTC nanoseconds."""
+        if seconds < 0:
+            raise OrderRefused(
+                "time does not go back", expected="0 seconds or more", found=str(seconds)
+            )
+        state = self.sequencer.state
+        state["clock_ns"] = max(state["clock_ns"][0], state["sequenced_ns"][0]) + int(
+            round(seconds * 1e9)
+        )
+        return int(state["clock_ns"][0])
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence that the next command will get."""
+        return int(self.sequencer.state["next_sequence"][0])
+
+    # -- commands as rows -----------------------------------------------------------------------
+
+    def execute(self, row: NDArray[np.int64]) -> tuple[Event, ...]:
+        """Play one command (int64[16], slot A then B) and return its events."""
+        played = self.play(row.reshape(1, 16), log=True)
+        self._log.extend(played.log)
+        return tuple(decode_event(words, self._instruments) for words in played.log)
+
+    def play(
+        self,
+        rows: NDArray[np.int64],
+        depth: int = 0,
+        *,
+        log: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Played:
+        """Play commands at the speed of the kernels.
+
+        Parameters
+        ----------
+        rows : int64[n, 16]
+            Slot A and slot B of each command, as in messages.py; sequence and time are stamped.
+        depth : int
+            Record this many best levels after each command.
+        log : bool
+            Return the events.
+        progress : callable
+            Called now and then with the number of commands played so far.
+        """
+        if rows.ndim != 2 or rows.shape[1] != 16 or rows.dtype != np.int64:
+            raise OrderRefused(
+                "these are not rows of commands",
+                expected="int64[n, 16]",
+                found=f"{rows.dtype}{list(rows.shape)}",
+            )
+        if self.next_sequence + len(rows) > MAX_SEQUENCE:
+            raise OrderRefused(
+                "the sequences are used up",
+                expected=f"at most {MAX_SEQUENCE}",
+                found=f"{self.next_sequence} + {len(rows)}",
+            )
+        levels = np.zeros((len(rows) if depth else 0, 2, depth, 2), np.int64)
+        chunk = np.zeros((SLICE if len(rows) > 1 else 64, 16), np.int64) if log else _NO_LOG
+        kept: list[NDArray[np.int64]] = []
+        before = self.client.state["counts"][0].copy()
+        at = np.zeros(2, np.int64)
+        begin = time.perf_counter()
+        for end in range(SLICE, len(rows) + SLICE, SLICE):
+            upto = min(end, len(rows))
+            while not self._step(rows, upto, chunk, at, levels, depth > 0):
+                kept.append(self._take(chunk))
+            if progress:
+                progress(upto)
+        seconds = time.perf_counter() - begin
+        kept.append(self._take(chunk))
+        counts = self.client.state["counts"][0] - before
+        return Played(
+            len(rows), seconds, _by_name(counts), levels, np.concatenate(kept) if log else _NO_LOG
+        )
+
+    def _step(self, rows: Any, upto: int, chunk: Any, at: Any, levels: Any, deep: bool) -> bool:
+        agents = (self.client, self.sequencer, self.matcher)
+        if deep:
+            return bool(run_deep(*agents, rows, upto, chunk, at, levels))
+        return bool(run(*agents, rows, upto, chunk, at))
+
+    def _take(self, chunk: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Empty the log."""
+        logged = int(self.client.state["logged"][0])
+        self.client.state["logged"] = 0
+        return chunk[:logged].copy()
+
+
+def _by_name(counts: NDArray[np.int64]) -> dict[str, int]:
+    """Name the counted kinds of events."""
+    return {
+        EventKind(kind).name if kind < 128 else f"ECHO {CommandKind(kind - 128).name}": int(n)
+        for kind, n in enumerate(counts)
+        if n
+    }
+
+
+def _named(enum: Any, name: str, what: str) -> Any:
+    """Find an enum's member by its name in any case."""
+    found = getattr(enum, str(name).upper(), None)
+    if found is None:
+        raise OrderRefused(
+            f"there is no such {what}",
+            expected=", ".join(member.name.lower() for member in enum),
+            found=repr(name),
+        )
+    return found
+
+
+def _int64(value: int, what: str) -> int:
+    """Refuse an integer that does not fit its field."""
+    if not -(1 << 63) <= value < 1 << 63:
+        raise OrderRefused(f"the {what} is out of range", expected="an int64", found=str(value))
+    return value

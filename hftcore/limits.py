@@ -1,0 +1,19 @@
+"""The bounds that every part relies on, each with its reason."""
+
+MAX_QTY = (1 << 39) - 1
+"""Lots of one order. With MAX_ORDERS of them at one price a level's total stays below 2^63."""
+
+MAX_ORDERS = 1 << 24
+"""Resting orders of one instrument, and of one shard: a slot number fits 32 bits with room."""
+
+MAX_LADDER_TICKS = 1 << 30
+"""Ticks of one instrument's ladder: five levels of a 64-ary bitmap."""
+
+MAX_LEVELS = 1 << 32
+"""Levels of one shard (both sides of every ladder): a level number is 32 bits."""
+
+MAX_INSTRUMENTS = 4096
+"""Instrument ids of a venue, from 1."""
+
+FIRST_SEQUENCE = 1
+"""Sequence of the first command of a new log."""

@@ -1,0 +1,250 @@
+"""How events are written: straight into the slots of the output ring, stamped from the command.
+
+The kernels here know slots and positions but no ring: the role that owns the ring hands them the
+slots and how far they may go, and publishes what they filled. Word 0 of a slot is the ring's and is
+not touched. Every byte of words 1 to 7 is written, because hashes cover them and the slot holds
+what was there a lap ago.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hftcore.messages import (
+    ECHO,
+    EVENT,
+    FILLS,
+    INSTRUMENT_DEFINE,
+    NEW_ORDER,
+    ORDER_CHANGE,
+    ORIGIN,
+    PARTY,
+    SLOT_BYTES,
+    CommandKind,
+    EventKind,
+    ExecFlags,
+    Flags,
+    Liquidity,
+)
+from ipc.kernel import kernel
+
+ROOM = 4
+"""Free slots that a kernel wants before it starts a command or a fill: a pad, two, and one."""
+
+_WORDS = SLOT_BYTES // 8
+_NEW_ORDER = int(CommandKind.NEW_ORDER)
+_TRADE = int(EventKind.TRADE)
+_REJECTED = int(EventKind.REJECTED)
+_LAST = int(Flags.LAST)
+_TWO_SLOTS = int(Flags.TWO_SLOTS)
+_SELL = int(Flags.SELL)
+_TAKER = int(Liquidity.TAKER)
+_HAS_ID = int(ExecFlags.HAS_CLIENT_ORDER_ID)
+
+
+class Input(NamedTuple):
+    """The slots of a command ring, seen through the layouts that the kernels read."""
+
+    words: NDArray[np.int64]
+    orders: NDArray[Any]
+    changes: NDArray[Any]
+    origins: NDArray[Any]
+    definitions: NDArray[Any]
+
+
+class Output(NamedTuple):
+    """The slots of an event ring, seen through the layouts that the kernels write."""
+
+    words: NDArray[np.int64]
+    events: NDArray[Any]
+    parties: NDArray[Any]
+    fills: NDArray[Any]
+
+
+def input_of(words: NDArray[np.int64]) -> Input:
+    """See int64[slots * 8] as commands."""
+    return Input(
+        words, words.view(NEW_ORDER), words.view(ORDER_CHANGE), words.view(ORIGIN),
+        words.view(INSTRUMENT_DEFINE),
+    )  # fmt: skip
+
+
+def output_of(words: NDArray[np.int64]) -> Output:
+    """See int64[slots * 8] as events."""
+    return Output(words, words.view(EVENT), words.view(PARTY), words.view(FILLS))
+
+
+@kernel(inline=True)
+def place_two(out: Output, position: int) -> int:
+    """Return where a two-slot event goes, after a pad when it would wrap."""
+    mask = len(out.events) - 1
+    if position & mask != mask:
+        return position
+    first = (position & mask) * _WORDS
+    for word in range(1, _WORDS):
+        out.words[np.uintp(first + word)] = 0
+    return position + 1
+
+
+@kernel(inline=True)
+def emit(
+    out: Output,
+    position: int,
+    command: Any,
+    kind: int,
+    flags: int,
+    index: int,
+    feed_sequence: int,
+    order_id: int,
+    price: int,
+    qty: int,
+) -> None:
+    """Write slot A of an event."""
+    event = out.events[np.uintp(position & (len(out.events) - 1))]
+    event["kind"] = kind
+    event["flags"] = flags
+    event["instrument_id"] = command["instrument_id"]
+    event["index"] = index
+    event["sequence"] = command["sequence"]
+    event["sequenced_ns"] = command["sequenced_ns"]
+    event["feed_sequence"] = feed_sequence
+    event["order_id"] = order_id
+    event["price"] = price
+    event["qty"] = qty
+
+
+@kernel(inline=True)
+def emit_party(
+    inp: Input, command_slot: int, out: Output, position: int, command: Any, reject_reason: int
+) -> None:
+    """Write slot B of an event that answers its command: who asked, under which name."""
+    source = command_slot * _WORDS + _WORDS
+    target = (position & (len(out.events) - 1)) * _WORDS
+    two_slots = (command["flags"] & _TWO_SLOTS) != 0
+    party = out.parties[np.uintp(position & (len(out.events) - 1))]
+    if two_slots:
+        # client_order_id and session_id lie at the same place in ORIGIN and PARTY
+        for word in range(1, 6):
+            out.words[np.uintp(target + word)] = inp.words[np.uintp(source + word)]
+        origin = inp.origins[np.uintp(command_slot + 1)]
+        party["maker_rate"] = origin["maker_rate"]
+        party["taker_rate"] = origin["taker_rate"]
+    else:
+        for word in range(1, 8):
+            out.words[np.uintp(target + word)] = 0
+    kind = command["kind"]
+    party["command_kind"] = kind
+    if kind == _NEW_ORDER:
+        party["order_type"] = command["order_type"]
+        party["time_in_force"] = command["time_in_force"]
+        party["stp_mode"] = command["stp_mode"]
+    else:
+        party["order_type"] = 0
+        party["time_in_force"] = 0
+        party["stp_mode"] = 0
+    party["exec_flags"] = command["exec_flags"]
+    party["reject_reason"] = reject_reason
+    party["account_id"] = command["account_id"]
+
+
+@kernel(inline=True)
+def emit_answer(
+    inp: Input,
+    command_slot: int,
+    out: Output,
+    position: int,
+    command: Any,
+    kind: int,
+    flags: int,
+    feed_sequence: int,
+    order_id: int,
+    price: int,
+    qty: int,
+) -> int:
+    """Write the first event of a cancel, reduce or replace; with PARTY if it brought a name."""
+    if command["exec_flags"] & _HAS_ID:
+        position = place_two(out, position)
+        emit(
+            out, position, command, kind, flags | _TWO_SLOTS, 0, feed_sequence, order_id, price, qty
+        )
+        emit_party(inp, command_slot, out, position + 1, command, 0)
+        return position + 2
+    emit(out, position, command, kind, flags, 0, feed_sequence, order_id, price, qty)
+    return position + 1
+
+
+@kernel(inline=True)
+def emit_trade(
+    out: Output,
+    position: int,
+    command: Any,
+    flags: int,
+    index: int,
+    feed_sequence: int,
+    resting: Any,
+    price: int,
+    qty: int,
+    aggressor_id: int,
+    aggressor_leaves: int,
+    resting_leaves: int,
+) -> int:
+    """Write a TRADE and its FILLS; return the position behind them."""
+    position = place_two(out, position)
+    resting_id = resting["order_id"]
+    emit(
+        out, position, command, _TRADE, flags | _TWO_SLOTS, index, feed_sequence, resting_id,
+        price, qty,
+    )  # fmt: skip
+    fills = out.fills[np.uintp((position + 1) & (len(out.events) - 1))]
+    fills["resting_order_id"] = resting_id
+    fills["aggressor_order_id"] = aggressor_id
+    fills["resting_leaves_qty"] = resting_leaves
+    fills["aggressor_leaves_qty"] = aggressor_leaves
+    fills["resting_account_id"] = resting["account_id"]
+    fills["aggressor_account_id"] = command["account_id"]
+    fills["resting_display_qty"] = resting_leaves
+    last_word = ((position + 1) & (len(out.events) - 1)) * _WORDS + _WORDS - 1
+    out.words[np.uintp(last_word)] = _TAKER  # liquidity; stp_mode and reserved are 0
+    return position + 2
+
+
+@kernel
+def emit_reject(
+    inp: Input, command_slot: int, out: Output, position: int, reject_reason: int
+) -> int:
+    """Refuse a command: REJECTED with the one reason; return the position behind it."""
+    command = inp.orders[np.uintp(command_slot)]
+    change = inp.changes[np.uintp(command_slot)]
+    position = place_two(out, position)
+    flags = _LAST | _TWO_SLOTS
+    order_id = change["order_id"]
+    if command["kind"] == _NEW_ORDER:
+        order_id = command["sequence"]
+        if command["side"] == 2:
+            flags |= _SELL
+    emit(out, position, command, _REJECTED, flags, 0, 0, order_id, command["price"], command["qty"])
+    emit_party(inp, command_slot, out, position + 1, command, reject_reason)
+    return position + 2
+
+
+@kernel
+def emit_echo(inp: Input, command_slot: int, out: Output, position: int) -> int:
+    """Answer a command that touches no book with itself; return the position behind it."""
+    command = inp.orders[np.uintp(command_slot)]
+    slots = 1
+    if command["flags"] & _TWO_SLOTS:
+        slots = 2
+        position = place_two(out, position)
+    target = (position & (len(out.events) - 1)) * _WORDS
+    source = command_slot * _WORDS
+    for slot in range(slots):
+        for word in range(1, _WORDS):
+            offset = slot * _WORDS + word
+            out.words[np.uintp(target + offset)] = inp.words[np.uintp(source + offset)]
+    echo = out.events[np.uintp(position & (len(out.events) - 1))]
+    echo["kind"] = command["kind"] | ECHO
+    echo["flags"] = command["flags"] | _LAST
+    return position + slots

@@ -1,0 +1,114 @@
+"""From order_id to slot: a home for everyone, an overflow table for who was there before.
+
+Order ids are sequences, so the newest ids are dense and `order_id & mask` spreads them without a
+hash: neighbours in time are neighbours in the table. When ids have wrapped around the table, a new
+order may find the home of an old one; it takes it, and the old order's entry moves to the overflow
+table (Fibonacci hashing, linear probing, at most half full, deletion by backward shift), because
+the newest orders are the ones most often asked for. A plain `id & mask` table with linear probing
+went quadratic once it had wrapped onto 950,000 resting orders.
+
+A home holds only the slot: the order it names carries the id, and is needed next in any case.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ipc.intrinsics import fibonacci_hash
+from ipc.kernel import kernel
+
+
+@kernel(inline=True)
+def _bucket(order_id: int, count: int) -> int:
+    return fibonacci_hash(order_id) & (count - 1)
+
+
+@kernel
+def _find_moved(moved: Any, order_id: int) -> int:
+    """Return the entry of `order_id` in the overflow table, or -1."""
+    mask = len(moved) - 1
+    entry = _bucket(order_id, len(moved))
+    while True:
+        found = moved[np.uintp(entry), 0]
+        if found == order_id:
+            return entry
+        if found == 0:
+            return -1
+        entry = (entry + 1) & mask
+
+
+@kernel
+def _move(shard: Any, order_id: int, slot: int) -> None:
+    """Enter an order into the overflow table. There is room: it is twice the pool."""
+    moved = shard.moved
+    mask = len(moved) - 1
+    entry = _bucket(order_id, len(moved))
+    while moved[np.uintp(entry), 0] != 0:
+        entry = (entry + 1) & mask
+    moved[np.uintp(entry), 0] = order_id
+    moved[np.uintp(entry), 1] = slot
+    shard.progress[0]["moved_ids"] += 1
+
+
+@kernel
+def _remove_moved(shard: Any, order_id: int) -> None:
+    """Take an order out of the overflow table and close the gap behind it."""
+    moved = shard.moved
+    mask = len(moved) - 1
+    gap = _find_moved(moved, order_id)
+    assert gap >= 0
+    entry = gap
+    while True:
+        entry = (entry + 1) & mask
+        found = moved[np.uintp(entry), 0]
+        if found == 0:
+            break
+        home = _bucket(found, len(moved))
+        if ((entry - home) & mask) >= ((entry - gap) & mask):
+            moved[np.uintp(gap), 0] = found
+            moved[np.uintp(gap), 1] = moved[np.uintp(entry), 1]
+            gap = entry
+    moved[np.uintp(gap), 0] = 0
+    moved[np.uintp(gap), 1] = 0
+    shard.progress[0]["moved_ids"] -= 1
+
+
+@kernel
+def _find_old(shard: Any, order_id: int) -> int:
+    """Continue `find_order` in the overflow table."""
+    entry = _find_moved(shard.moved, order_id)
+    return np.int64(0) if entry < 0 else shard.moved[np.uintp(entry), 1]
+
+
+@kernel(inline=True)
+def find_order(shard: Any, order_id: int) -> int:
+    """Return the slot of a live order, or 0."""
+    slot = np.int64(shard.homes[np.uintp(order_id & (len(shard.homes) - 1))])
+    # Slot 0 has order_id 0, which no order has.
+    if order_id > 0 and shard.orders[slot]["order_id"] == order_id:
+        return slot
+    if order_id <= 0 or shard.progress[0]["moved_ids"] == 0:
+        return np.int64(0)
+    return _find_old(shard, order_id)
+
+
+@kernel(inline=True)
+def enter_order(shard: Any, order_id: int, slot: int) -> None:
+    """Let `find_order` find a new order."""
+    home = np.uintp(order_id & (len(shard.homes) - 1))
+    before = np.int64(shard.homes[home])
+    if before != 0:
+        _move(shard, shard.orders[before]["order_id"], before)
+    shard.homes[home] = slot
+
+
+@kernel(inline=True)
+def remove_order(shard: Any, order_id: int, slot: int) -> None:
+    """Make `find_order` forget an order."""
+    home = np.uintp(order_id & (len(shard.homes) - 1))
+    if np.int64(shard.homes[home]) == slot:
+        shard.homes[home] = 0
+    else:
+        _remove_moved(shard, order_id)
