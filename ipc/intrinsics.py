@@ -42,11 +42,13 @@ def _element(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return builder.gep(array.data, [index])
 
 
+def _is_vector(array: Any) -> bool:
+    return isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C"
+
+
 def _is_cell(array: Any, index: Any) -> bool:
     return (
-        isinstance(array, types.Array)
-        and array.ndim == 1
-        and array.layout == "C"
+        _is_vector(array)
         and isinstance(array.dtype, types.Integer)
         and isinstance(index, types.Integer)
     )
@@ -178,7 +180,7 @@ if JIT:
     @intrinsic
     def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
         """Ask for the cache line of array[index], to be written soon. Never faults."""
-        if not (isinstance(array, types.Array) and isinstance(index, types.Integer)):
+        if not (_is_vector(array) and isinstance(index, types.Integer)):
             return None
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -198,7 +200,7 @@ if JIT:
     @intrinsic
     def address_of(typing_context: Any, array: Any, index: Any) -> Any:
         """Address of array[index], for a C function that a kernel calls."""
-        if not (isinstance(array, types.Array) and isinstance(index, types.Integer)):
+        if not (_is_vector(array) and isinstance(index, types.Integer)):
             return None
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

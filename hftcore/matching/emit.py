@@ -103,11 +103,11 @@ def emit(
     qty: int,
 ) -> None:
     """Write slot A of an event."""
-    event = out.events[np.uintp(position & (len(out.events) - 1))]
-    event["kind"] = kind
-    event["flags"] = flags
-    event["instrument_id"] = command["instrument_id"]
-    event["index"] = index
+    slot = position & (len(out.events) - 1)
+    event = out.events[np.uintp(slot)]
+    # the header in one store: kind, flags, instrument_id, index
+    header = kind | (flags << 8) | (np.int64(command["instrument_id"]) << 16) | (index << 32)
+    out.words[np.uintp(slot * _WORDS + 1)] = header
     event["sequence"] = command["sequence"]
     event["sequenced_ns"] = command["sequenced_ns"]
     event["feed_sequence"] = feed_sequence

@@ -21,7 +21,8 @@ from ipc.kernel import kernel
 
 
 @kernel(inline=True)
-def _bucket(order_id: int, count: int) -> int:
+def bucket_of(order_id: int, count: int) -> int:
+    """Return where in an overflow table of `count` entries the search for an order begins."""
     return fibonacci_hash(order_id) & (count - 1)
 
 
@@ -29,9 +30,9 @@ def _bucket(order_id: int, count: int) -> int:
 def _find_moved(moved: Any, order_id: int) -> int:
     """Return the entry of `order_id` in the overflow table, or -1."""
     mask = len(moved) - 1
-    entry = _bucket(order_id, len(moved))
+    entry = bucket_of(order_id, len(moved))
     while True:
-        found = moved[np.uintp(entry), 0]
+        found = moved[np.uintp(entry)]["order_id"]
         if found == order_id:
             return entry
         if found == 0:
@@ -44,11 +45,11 @@ def _move(shard: Any, order_id: int, slot: int) -> None:
     """Enter an order into the overflow table. There is room: it is twice the pool."""
     moved = shard.moved
     mask = len(moved) - 1
-    entry = _bucket(order_id, len(moved))
-    while moved[np.uintp(entry), 0] != 0:
+    entry = bucket_of(order_id, len(moved))
+    while moved[np.uintp(entry)]["order_id"] != 0:
         entry = (entry + 1) & mask
-    moved[np.uintp(entry), 0] = order_id
-    moved[np.uintp(entry), 1] = slot
+    moved[np.uintp(entry)]["order_id"] = order_id
+    moved[np.uintp(entry)]["slot"] = slot
     shard.progress[0]["moved_ids"] += 1
 
 
@@ -62,16 +63,16 @@ def _remove_moved(shard: Any, order_id: int) -> None:
     entry = gap
     while True:
         entry = (entry + 1) & mask
-        found = moved[np.uintp(entry), 0]
+        found = moved[np.uintp(entry)]["order_id"]
         if found == 0:
             break
-        home = _bucket(found, len(moved))
+        home = bucket_of(found, len(moved))
         if ((entry - home) & mask) >= ((entry - gap) & mask):
-            moved[np.uintp(gap), 0] = found
-            moved[np.uintp(gap), 1] = moved[np.uintp(entry), 1]
+            moved[np.uintp(gap)]["order_id"] = found
+            moved[np.uintp(gap)]["slot"] = moved[np.uintp(entry)]["slot"]
             gap = entry
-    moved[np.uintp(gap), 0] = 0
-    moved[np.uintp(gap), 1] = 0
+    moved[np.uintp(gap)]["order_id"] = 0
+    moved[np.uintp(gap)]["slot"] = 0
     shard.progress[0]["moved_ids"] -= 1
 
 
@@ -79,7 +80,7 @@ def _remove_moved(shard: Any, order_id: int) -> None:
 def _find_old(shard: Any, order_id: int) -> int:
     """Continue `find_order` in the overflow table."""
     entry = _find_moved(shard.moved, order_id)
-    return np.int64(0) if entry < 0 else shard.moved[np.uintp(entry), 1]
+    return np.int64(0) if entry < 0 else shard.moved[np.uintp(entry)]["slot"]
 
 
 @kernel(inline=True)

@@ -19,6 +19,8 @@ with the JIT off, one argument to hand on. Comes before: `messages`. After: ever
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -71,6 +73,12 @@ BOOK = np.dtype(
         ("definition", "<i8"),  # sequence of its INSTRUMENT_DEFINE
     ]
 )
+MOVED = np.dtype(
+    [
+        ("order_id", "<i8"),  # 0: free
+        ("slot", "<i8"),
+    ]
+)
 PROGRESS = np.dtype(
     [
         ("shard", "<i8"),  # number of this shard
@@ -91,6 +99,10 @@ PROGRESS = np.dtype(
         ("reserved", "<i8"),
     ]
 )
+
+HUGE_PAGE_BYTES = 1 << 21
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+MAP_NORESERVE = 0x4000  # Linux; the mmap module has it from Python 3.13 on
 
 FRESH = 0
 """Stage: no command is unfinished."""
@@ -119,8 +131,8 @@ class Shard(NamedTuple):
         64-ary bitmaps over the ladders, sparse.
     homes : uint32[power of two]
         Slot by order_id modulo its length, 0: none.
-    moved : int64[power of two, 2]
-        Overflow table: (order_id, slot) of the orders whose home a newer one took.
+    moved : MOVED[power of two]
+        Overflow table: the orders whose home a newer one took.
     """
 
     progress: NDArray[Any]
@@ -131,7 +143,7 @@ class Shard(NamedTuple):
     levels: NDArray[Any]
     bits: NDArray[np.int64]
     homes: NDArray[np.uint32]
-    moved: NDArray[np.int64]
+    moved: NDArray[Any]
 
 
 class ShardSize(NamedTuple):
@@ -184,12 +196,29 @@ def power_of_two(least: int) -> int:
     return 1 << max(least - 1, 15).bit_length()
 
 
-Allocator = Callable[[str, np.dtype[Any], int], NDArray[Any]]
+Allocator = Callable[[str, np.dtype[Any], int, bool], NDArray[Any]]
 
 
-def private_memory(name: str, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    """Allocate a zeroed private array: untouched pages cost nothing."""
-    return np.zeros(count, dtype)
+def private_memory(name: str, dtype: np.dtype[Any], count: int, sparse: bool) -> NDArray[Any]:
+    """Map a zeroed private array.
+
+    A sparse array costs nothing where it is not touched. Any other is asked for in huge pages and
+    touched now: a million orders at random places would miss the TLB at each step, and a first
+    touch costs more than the order that it happens to.
+    """
+    size = max(count * dtype.itemsize, 1)
+    if sparse or size < HUGE_PAGE_BYTES:
+        memory = mmap.mmap(-1, size, flags=_PRIVATE | MAP_NORESERVE)
+        return np.frombuffer(memory, dtype, count)
+    size = -(-size // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
+    memory = mmap.mmap(-1, size + HUGE_PAGE_BYTES, flags=_PRIVATE)
+    with contextlib.suppress(OSError):  # a kernel without transparent huge pages: plain ones
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    whole = np.frombuffer(memory, np.uint8)
+    aligned = -whole.ctypes.data % HUGE_PAGE_BYTES
+    array = whole[aligned : aligned + count * dtype.itemsize]
+    array[:: mmap.PAGESIZE] = 0
+    return array.view(dtype)
 
 
 def allocate(
@@ -210,20 +239,20 @@ def allocate(
     allow_replay : bool
         Whether recordings may be replayed (REPLAY_ADD).
     memory : Allocator
-        Gives a zeroed array for (name, dtype, count): private memory, or regions to be shared.
+        Gives a zeroed array for (name, dtype, count, sparse): private, or regions to be shared.
     """
     moved_count = power_of_two(2 * size.order_capacity)
     slots = size.order_capacity + 1
     shard = Shard(
-        progress=memory("progress", PROGRESS, 1),
-        books=memory("books", BOOK, MAX_INSTRUMENTS),
-        sides=memory("sides", SIDE, 2 * MAX_INSTRUMENTS),
-        orders=memory("orders", ORDER, slots),
-        totals=memory("totals", np.dtype(np.int64), slots),
-        levels=memory("levels", LEVEL, size.levels),
-        bits=memory("bits", np.dtype(np.int64), size.words),
-        homes=memory("homes", np.dtype(np.uint32), size.home_count),
-        moved=memory("moved", np.dtype(np.int64), 2 * moved_count).reshape(moved_count, 2),
+        progress=memory("progress", PROGRESS, 1, False),
+        books=memory("books", BOOK, MAX_INSTRUMENTS, True),
+        sides=memory("sides", SIDE, 2 * MAX_INSTRUMENTS, True),
+        orders=memory("orders", ORDER, slots, False),
+        totals=memory("totals", np.dtype(np.int64), slots, False),
+        levels=memory("levels", LEVEL, size.levels, True),
+        bits=memory("bits", np.dtype(np.int64), size.words, True),
+        homes=memory("homes", np.dtype(np.uint32), size.home_count, False),
+        moved=memory("moved", MOVED, moved_count, False),
     )
     shard.progress["shard"] = number
     shard.progress["allow_replay"] = allow_replay
