@@ -3,8 +3,9 @@
 Word 0 of each slot belongs to the ring: it holds the slot's position + 1 once the slot is
 published, so a reader finds out about a record and fetches it in one cache-line transfer. An index
 ring (readers watch one published cursor) was measured beside it and lost: the cursor's line moves
-between the cores as well as the slot's. Figures of both stand in perf/LEDGER.md; `hft bench ring`
-repeats them.
+between the cores as well as the slot's, so a round trip takes 1.3 to 1.6 times as long, and single
+messages pass a quarter as fast between far cores; only batches between near cores are some 10 %
+faster. Figures of both stand in perf/LEDGER.md; `hft bench ring` repeats them.
 
 Two kinds of reader. *Gating* readers own a cursor cell and hold the writer back. *Tailing* readers
 own nothing: before it overwrites anything the writer raises the `claimed` cell (its intent) with a
@@ -66,8 +67,8 @@ PAD = 0
 """Word 1 of a pad."""
 OVERRUN = -1
 NOTHING = 0
-PREFETCH_AHEAD = 16
-"""Slots between the one being filled and the one to ask for; 8 to 32 measured alike, 64 less."""
+PREFETCH_AHEAD = 4
+"""Slots between the one being filled and the one to ask for: the best of 4 to 32 on the whole."""
 
 
 @kernel(inline=True)
@@ -95,8 +96,8 @@ def prefetch_slot(words: Any, mask: int, position: int) -> None:
     """Ask for ownership of the slot at `position`, which will be filled some slots later.
 
     Stores leave a core in order, so one slot whose line the reader's core still holds delays all
-    after it. Asking PREFETCH_AHEAD slots early made batches of 16 some 1.35 times as fast, single
-    messages 1.2 times (perf/LEDGER.md). It writes nothing; never needed, only faster.
+    after it. Asking PREFETCH_AHEAD slots early makes batches of 16 some 1.4 times as fast and
+    single messages 1.15 times (perf/LEDGER.md). It writes nothing; never needed, only faster.
     """
     prefetch(words, (position & mask) * SLOT_WORDS)
 

@@ -45,20 +45,17 @@ from ipc.kernel import kernel
 
 WORKLOAD = np.dtype(
     [
-        ("kind", "u1"),  # CommandKind
-        ("side", "u1"),  # Side, new orders
-        ("order_type", "u1"),  # OrderType, new orders
-        ("time_in_force", "u1"),  # TimeInForce, new orders
-        ("reference", "<u4"),  # row of the order meant, changes
+        ("header", "<i8"),  # word 1 of the command: kind, flags, instrument, account
         ("price", "<i8"),  # ticks
         ("qty", "<i8"),  # lots
+        ("detail", "<i8"),  # word 6: side, type, time in force; of a change, the row of its order
     ]
 )
 
 LADDER_TICKS = 1 << 16
 MID = LADDER_TICKS // 2
 ACCOUNT = 1
-MOVES_WIDTH = 2_350
+MOVES_WIDTH = 1_900
 """Ticks: widest placement of `moves`, which gives its 560 levels."""
 
 _NEW = int(CommandKind.NEW_ORDER)
@@ -264,9 +261,9 @@ def generate(
             sides[row] = side
             prices[row] = price
             command["side"], command["order_type"], command["time_in_force"] = side, order_type, tif
-        rows[row]["kind"], rows[row]["side"] = kind, side
-        rows[row]["order_type"], rows[row]["time_in_force"] = order_type, tif
-        rows[row]["reference"], rows[row]["price"], rows[row]["qty"] = reference, price, qty
+        rows[row]["header"] = kind | (_TWO_SLOTS << 8) | (1 << 16) | (ACCOUNT << 32)
+        rows[row]["price"], rows[row]["qty"] = price, qty
+        rows[row]["detail"] = side | (order_type << 8) | (tif << 16) if kind == _NEW else reference
         command["kind"], command["price"], command["qty"] = kind, price, qty
         command["sequence"] = row + 2
         first = position
@@ -319,11 +316,18 @@ class Workload:
     rows : WORKLOAD[prefill + commands]
     profile : dict of str to float
         Shares of the verbs, resting orders and levels at the end, trades per order.
+    trades : int
+        Made in all, prefill included.
+    totals, counts : int64[levels], uint32[levels]
+        Lots and orders on each level at the end: the answer that a benchmark must arrive at.
     """
 
     case: Case
     rows: NDArray[Any]
     profile: dict[str, float]
+    trades: int
+    totals: NDArray[np.int64]
+    counts: NDArray[np.uint32]
 
 
 def profile(
@@ -331,13 +335,14 @@ def profile(
 ) -> dict[str, float]:
     """Count what a stream is made of, as its description counts it."""
     timed = rows[case.prefill :]
-    new = timed["kind"] == _NEW
-    ioc = timed["time_in_force"] == _IOC
+    kinds = timed["header"] & 0xFF
+    new = kinds == _NEW
+    ioc = new & ((timed["detail"] >> 16) & 0xFF == _IOC)
     return {
         "add": float(np.mean(new & ~ioc)),
         "aggressor": float(np.mean(new & ioc)),
-        "cancel": float(np.mean(timed["kind"] == _CANCEL)),
-        "move": float(np.mean(timed["kind"] == _REPLACE)),
+        "cancel": float(np.mean(kinds == _CANCEL)),
+        "move": float(np.mean(kinds == _REPLACE)),
         "resting": live,
         "levels": int(count_levels(shard)),
         "trades_per_order": trades / max(1, int(np.count_nonzero(new))),
@@ -388,7 +393,10 @@ def build(case: Case, seed: int = 1, scale: float = 1.0) -> Workload:
     found = profile(case, rows, shard, alive, int(state[1]))
     if scale >= 1.0:
         refuse_other_profile(case, found)
-    return Workload(case, rows, found)
+    levels = shard.levels
+    return Workload(
+        case, rows, found, int(state[1]), levels["total_qty"].copy(), levels["count"].copy()
+    )
 
 
 def refuse_other_profile(case: Case, found: dict[str, float]) -> None:

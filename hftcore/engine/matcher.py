@@ -42,8 +42,8 @@ FORESEE_FROM = 16_384
 """Live orders from which on the poll looks ahead; below, the book is in the cache anyway."""
 
 FAR, NEAR, NEXT = 32, 20, 8
-"""Commands ahead, in slots of two: the index entry and the level; the order and the tail of the
-level; the order's neighbours and its level."""
+"""Commands ahead, in slots of two: the index entry; the order and the level to rest on; the order's
+neighbours, its level, its entry in the overflow table."""
 
 _TWO_SLOTS = int(Flags.TWO_SLOTS)
 _NEW_ORDER = int(CommandKind.NEW_ORDER)
@@ -99,13 +99,10 @@ def foresee(shard: Shard, inp: Input, position: int) -> None:
     homes_mask = len(homes) - 1
     ahead = np.uintp((position + 2 * FAR) & mask)
     prefetch(homes, np.uintp(named_id(inp, ahead) & homes_mask))
-    prefetch(shard.levels, np.uintp(level_of(shard, inp.orders[ahead])))
     ahead = np.uintp((position + 2 * NEAR) & mask)
     slot = np.int64(homes[np.uintp(named_id(inp, ahead) & homes_mask)])
     prefetch(shard.orders, np.uintp(slot))
-    number = level_of(shard, inp.orders[ahead])
-    number = number if 0 < number < len(shard.levels) else np.int64(0)
-    prefetch(shard.orders, np.uintp(np.int64(shard.levels[np.uintp(number)]["tail"])))
+    prefetch(shard.levels, np.uintp(level_of(shard, inp.orders[ahead])))
     ahead = np.uintp((position + 2 * NEXT) & mask)
     order_id = named_id(inp, ahead)
     order = shard.orders[np.uintp(np.int64(homes[np.uintp(order_id & homes_mask)]))]

@@ -1,0 +1,5 @@
+"""`python -m hftcore` is `hft`."""
+
+from hftcore.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Market data that others recorded, turned into commands of this venue."""
