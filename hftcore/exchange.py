@@ -9,17 +9,12 @@ import each other.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hftcore.engine import client as client_role
-from hftcore.engine import matcher as matcher_role
-from hftcore.engine import sequencer as sequencer_role
 from hftcore.engine.client import client_of
 from hftcore.engine.matcher import matcher_of
 from hftcore.engine.sequencer import sequencer_of
@@ -43,6 +38,7 @@ from hftcore.messages import (
     Side,
     TimeInForce,
 )
+from hftcore.play import Played, Roles, play_rows
 from hftcore.reports import (
     BookView,
     Event,
@@ -53,88 +49,7 @@ from hftcore.reports import (
     report_of,
     trade_of,
 )
-from ipc.kernel import kernel
 from ipc.ring import Ring
-
-SLICE = 4_096
-"""Commands between two looks at the progress callback."""
-
-_NO_LOG = np.zeros((0, 16), np.int64)
-
-
-@kernel
-def run(client: Any, sequencer: Any, matcher: Any, rows: Any, end: int, log: Any, at: Any) -> int:
-    """Play rows [at[0], end) until all their events are read or the log is full.
-
-    Parameters
-    ----------
-    rows : int64[n, 16]
-        Commands.
-    log : int64[m, 16]
-        Receives events; m = 0: none are kept.
-    at : int64[:]
-        at[0]: the next row to send; written.
-
-    Returns
-    -------
-    int
-        1 when nothing is left to do, 0 when the log is full.
-    """
-    while True:
-        done = client_role.send(client, rows, at[0], end)
-        at[0] += done
-        done += sequencer_role.poll(sequencer, 256)
-        done += matcher_role.poll(matcher, 256)
-        done += client_role.drain(client, log)
-        if done == 0:
-            idle = at[0] == end and (len(log) == 0 or client.state[0]["logged"] < len(log))
-            return 1 if idle else 0
-
-
-@kernel
-def run_deep(
-    client: Any, sequencer: Any, matcher: Any, rows: Any, end: int, log: Any, at: Any, depth: Any
-) -> int:
-    """Play rows one at a time and write the best levels of its book after each into `depth`.
-
-    Parameters
-    ----------
-    at : int64[2]
-        The next row to send, and the next whose depth is to be written; written.
-    """
-    while at[1] < end:
-        row = at[1]
-        if run(client, sequencer, matcher, rows, row + 1, log, at) == 0:
-            return 0
-        read_depth(matcher.shard, (rows[row, 1] >> 16) & 0xFFFF, depth[row])
-        at[1] = row + 1
-    return 1
-
-
-@dataclass(frozen=True)
-class Played:
-    """What came of a bulk of commands.
-
-    Attributes
-    ----------
-    count : int
-        Commands played.
-    seconds : float
-        Wall time in the polls.
-    events : dict of str to int
-        Events by kind.
-    depth : int64[count, 2, levels, 2]
-        After each command, the best levels of its instrument (see `read_depth`); empty if not
-        asked for.
-    log : int64[n, 16]
-        The events themselves, slot A then slot B, word 0 zero; empty if not asked for.
-    """
-
-    count: int
-    seconds: float
-    events: dict[str, int]
-    depth: NDArray[np.int64]
-    log: NDArray[np.int64]
 
 
 class Exchange:
@@ -182,6 +97,7 @@ class Exchange:
         self.sequencer.state["clock_ns"] = start_ns
         self.matcher = matcher_of(self.shard, self.commands, self.events_ring, 0)
         self.client = client_of(self.ingress, self.events_ring, 0)
+        self.roles = Roles(self.client, self.sequencer, self.matcher)
         for ring in (self.ingress, self.commands, self.events_ring):
             ring.add_gating_reader(0)
         self._log: list[NDArray[np.int64]] = []
@@ -347,9 +263,8 @@ class Exchange:
                 "time does not go back", expected="0 seconds or more", found=str(seconds)
             )
         state = self.sequencer.state
-        state["clock_ns"] = max(state["clock_ns"][0], state["sequenced_ns"][0]) + int(
-            round(seconds * 1e9)
-        )
+        now = max(int(state["clock_ns"][0]), int(state["sequenced_ns"][0]))
+        state["clock_ns"] = now + round(seconds * 1e9)
         return int(state["clock_ns"][0])
 
     @property
@@ -398,45 +313,7 @@ class Exchange:
                 expected=f"at most {MAX_SEQUENCE}",
                 found=f"{self.next_sequence} + {len(rows)}",
             )
-        levels = np.zeros((len(rows) if depth else 0, 2, depth, 2), np.int64)
-        chunk = np.zeros((SLICE if len(rows) > 1 else 64, 16), np.int64) if log else _NO_LOG
-        kept: list[NDArray[np.int64]] = []
-        before = self.client.state["counts"][0].copy()
-        at = np.zeros(2, np.int64)
-        begin = time.perf_counter()
-        for end in range(SLICE, len(rows) + SLICE, SLICE):
-            upto = min(end, len(rows))
-            while not self._step(rows, upto, chunk, at, levels, depth > 0):
-                kept.append(self._take(chunk))
-            if progress:
-                progress(upto)
-        seconds = time.perf_counter() - begin
-        kept.append(self._take(chunk))
-        counts = self.client.state["counts"][0] - before
-        return Played(
-            len(rows), seconds, _by_name(counts), levels, np.concatenate(kept) if log else _NO_LOG
-        )
-
-    def _step(self, rows: Any, upto: int, chunk: Any, at: Any, levels: Any, deep: bool) -> bool:
-        agents = (self.client, self.sequencer, self.matcher)
-        if deep:
-            return bool(run_deep(*agents, rows, upto, chunk, at, levels))
-        return bool(run(*agents, rows, upto, chunk, at))
-
-    def _take(self, chunk: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Empty the log."""
-        logged = int(self.client.state["logged"][0])
-        self.client.state["logged"] = 0
-        return chunk[:logged].copy()
-
-
-def _by_name(counts: NDArray[np.int64]) -> dict[str, int]:
-    """Name the counted kinds of events."""
-    return {
-        EventKind(kind).name if kind < 128 else f"ECHO {CommandKind(kind - 128).name}": int(n)
-        for kind, n in enumerate(counts)
-        if n
-    }
+        return play_rows(self.roles, rows, depth, log=log, progress=progress)
 
 
 def _named(enum: Any, name: str, what: str) -> Any:

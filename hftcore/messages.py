@@ -5,20 +5,21 @@ is outside every hash. Word 1 is the header: kind, flags (bit 7: two slots), ins
 command, the account, in an event, its index. Little-endian, every byte named, 0 is "not set" for
 every id and code. Prices are whole ticks, quantities whole lots, money whole minor units.
 
-Two streams. **Commands** (gateway -> sequencer -> matcher, journal): slot A says what to do and what
-the gate decided, slot B (ORIGIN) where it came from and at which fee rates. A kernel needs slot A;
-slot B is copied through. **Events** (matcher -> reporter, publisher, ledger, history): slot A is the
-same for every event and holds only what the public may see, slot B what only the parties may see,
-so a feed is cut from slot A alone. `ACCEPTED` introduces an order with everything that identifies
-it; later events name it by order_id, so the frequent ones (a cancel, a price move) are one slot.
+Two streams. **Commands** (gateway -> sequencer -> matcher, journal): slot A says what to do and
+what the gate decided, slot B (ORIGIN) where it came from and at which fee rates. A kernel needs
+slot A; slot B is copied through. **Events** (matcher -> reporter, publisher, ledger, history): slot
+A is the same for every event and holds only what the public may see, slot B what only the parties
+may see, so a feed is cut from slot A alone. `ACCEPTED` introduces an order with everything that
+identifies it; later events name it by order_id, so the frequent ones (a cancel, a price move) are
+one slot.
 
 An event's identity, and the exec_id on every protocol, is (sequence, index). The last event of a
 command carries the LAST flag, or a WATERMARK follows: readers advance their positions there only.
 A command that touches no book is echoed: the same bytes with ECHO added to the kind.
 
-Rejected: one layout for all kinds with unions by order type (56 bytes do not hold them); accounts in
-slot A (a feed would have to blank them). Terms that most orders lack travel in a linked ORDER_TERMS
-command before the order.
+Rejected: one layout for all kinds with unions by order type (56 bytes do not hold them); accounts
+in slot A (a feed would have to blank them). Terms that most orders lack travel in a linked
+ORDER_TERMS command before the order.
 
 Readers, `hft dump` and the documentation derive from the tables at the end.
 """
@@ -296,7 +297,7 @@ def layout(*fields: Field) -> np.dtype[Any]:
     assert dtype.itemsize == SLOT_BYTES, (dtype.itemsize, dtype)
     for field in fields:
         base, offset = dtype.fields[field.name][:2]  # type: ignore[index]
-        assert offset % (base.base.itemsize if base.kind != "V" else base.base.itemsize) == 0, field
+        assert offset % base.base.itemsize == 0, field
     MEANINGS[dtype] = {field.name: field.meaning for field in fields}
     return dtype
 

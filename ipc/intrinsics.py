@@ -209,6 +209,15 @@ if JIT:
         return types.int64(array, index), generate
 
     @kernel(inline=True)
+    def pick(condition: bool, chosen: int, other: int) -> int:
+        """Return `chosen` if the condition holds, else `other`, without a branch.
+
+        For conditions that are as good as random. LLVM turns an if back into a branch as soon as
+        one of the values is loaded from memory.
+        """
+        return other ^ ((chosen ^ other) & -int(condition))
+
+    @kernel(inline=True)
     def mix64(value: int) -> Any:
         """Scatter 64 bits (splitmix64's finaliser): equal inputs, equal outputs, no patterns."""
         word = np.uint64(value)
@@ -268,6 +277,9 @@ else:
 
     def address_of(array: Any, index: int) -> int:
         return int(array.ctypes.data + array.itemsize * index)
+
+    def pick(condition: bool, chosen: int, other: int) -> int:
+        return chosen if condition else other
 
     def _signed(word: int) -> np.int64:
         word &= _WORD_MASK

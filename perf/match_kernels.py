@@ -1,4 +1,4 @@
-"""The two agents around the matcher in its benchmark: who writes the commands, who reads the events.
+"""The two agents around the matcher in its benchmark: the commands' writer, the events' reader.
 
     rows -> [source] -> command ring -> [matcher] -> event ring -> [reader] -> checksum
 

@@ -150,9 +150,7 @@ def verdicts(
         content("trades, orders, levels, checksums", wrong, sum(p.events for p in runs)),
     ]  # fmt: skip
     if case.name in MEMORY_BAR_MB:
-        found.append(
-            at_most("extra memory", MEMORY_BAR_MB[case.name], memory, "MB", judged=judged)
-        )
+        found.append(at_most("extra memory", MEMORY_BAR_MB[case.name], memory, "MB", judged=judged))
     return tuple(found)
 
 

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from hftcore.errors import ConfigurationRefused
 from hftcore.matching.bitmap import next_above
 from hftcore.matching.book import price_of, side_index
+from hftcore.matching.dispatch import apply
 from hftcore.matching.emit import input_of, output_of
 from hftcore.matching.state import Shard, allocate, shard_size
-from hftcore.matching.verbs import apply
 from hftcore.messages import (
     INSTRUMENT_DEFINE,
     CommandKind,

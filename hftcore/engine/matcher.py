@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from hftcore.limits import MAX_INSTRUMENTS
 from hftcore.matching.book import rung_of, side_index
+from hftcore.matching.dispatch import apply
 from hftcore.matching.emit import ROOM, Input, Output, input_of, output_of
 from hftcore.matching.order_index import bucket_of
 from hftcore.matching.state import Shard
-from hftcore.matching.verbs import apply
 from hftcore.messages import CommandKind, Flags
 from ipc.intrinsics import prefetch, store_release
 from ipc.kernel import kernel
@@ -47,7 +47,6 @@ neighbours, its level, its entry in the overflow table."""
 
 _TWO_SLOTS = int(Flags.TWO_SLOTS)
 _NEW_ORDER = int(CommandKind.NEW_ORDER)
-_WORDS = 8
 
 
 class Matcher(NamedTuple):
@@ -117,6 +116,15 @@ def foresee(shard: Shard, inp: Input, position: int) -> None:
 
 
 @kernel(inline=True)
+def foresee_order(shard: Shard, inp: Input, position: int) -> None:
+    """Ask for the order that a command ahead names: all that a small book gains from foresight."""
+    mask = len(inp.orders) - 1
+    ahead = np.uintp((position + 2 * NEXT) & mask)
+    home = np.uintp(inp.changes[ahead]["order_id"] & (len(shard.homes) - 1))
+    prefetch(shard.orders, np.uintp(np.int64(shard.homes[home])))
+
+
+@kernel(inline=True)
 def named_id(inp: Input, slot: int) -> int:
     """Return the order_id that a command will look up, or enter if it is a new order."""
     if inp.orders[slot]["kind"] == _NEW_ORDER:
@@ -154,14 +162,13 @@ def poll(matcher: Matcher, budget: int) -> int:
     done = 0
     while done < budget and is_published(inp.words, mask, position):
         slot = position & mask
-        if inp.words[np.uintp(slot * _WORDS + 1)] == 0:
-            position += 1  # a pad
-            continue
         if limit - event_position < max(window >> 1, ROOM):
             limit = min(writable_until(matcher.event_cells), event_position + window)
             claim(matcher.event_cells, limit)
         if ahead:
             foresee(shard, inp, position)
+        else:
+            foresee_order(shard, inp, position)
         first = event_position
         event_position, finished = apply(shard, inp, slot, out, first, limit)
         publish(out.words, event_mask, first, event_position)
@@ -170,9 +177,9 @@ def poll(matcher: Matcher, budget: int) -> int:
                 break  # no room
             limit = event_position  # claim more, then go on with the same command
             continue
-        done += 1
         command = inp.orders[np.uintp(slot)]
-        sequence = command["sequence"]
+        done += np.int64(command["kind"] != 0)  # a pad is nothing
+        sequence = max(sequence, command["sequence"])
         position += 2 if command["flags"] & _TWO_SLOTS else 1
     progress["command_position"] = position
     progress["matched_sequence"] = sequence

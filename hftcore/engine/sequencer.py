@@ -1,8 +1,9 @@
 """The sequencer's role: one total order. Ingress ring in, stamps on, command ring out.
 
 This one stamps and nothing else: sequence, time, and the order_id that follows from them (an
-order's id is the sequence of its NEW_ORDER). Time is whatever the owner last wrote into `clock_ns`,
-one stamp a batch, or in a replay the command's recorded time when that is later; it never decreases.
+order's id is the sequence of its NEW_ORDER). Time is whatever the owner last wrote into
+`clock_ns`, one stamp a batch, or in a replay the command's recorded time when that is later; it
+never decreases.
 
 Comes before: a gateway or a client, over its ingress ring. After: every matcher.
 """

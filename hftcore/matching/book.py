@@ -12,7 +12,7 @@ import numpy as np
 
 from hftcore.matching.bitmap import clear_bit_if, next_above, set_bit
 from hftcore.matching.order_index import enter_order, remove_order
-from ipc.intrinsics import prefetch
+from ipc.intrinsics import pick, prefetch
 from ipc.kernel import kernel
 
 
@@ -75,7 +75,7 @@ def append_order(
     order["level"] = number
     order["leaves_qty"] = leaves_qty
     shard.orders[np.uintp(tail)]["next"] = slot  # slot 0 takes the writes that are meant for none
-    level["head"] = slot if head == 0 else head
+    level["head"] = pick(head == 0, slot, head)
     level["tail"] = slot
     level["count"] += np.uint32(1)
     level["total_qty"] += leaves_qty
@@ -103,8 +103,8 @@ def unlink_order(shard: Any, book: Any, ladder: Any, slot: int, rung: int) -> No
     tail = np.int64(level["tail"])
     shard.orders[np.uintp(before)]["next"] = behind
     shard.orders[np.uintp(behind)]["previous"] = before
-    level["head"] = behind if before == 0 else head
-    level["tail"] = before if behind == 0 else tail
+    level["head"] = pick(before == 0, behind, head)
+    level["tail"] = pick(behind == 0, before, tail)
     level["total_qty"] -= order["leaves_qty"]
     level["count"] -= np.uint32(1)
     empty_level(shard, book, ladder, rung, (before | behind) == 0)

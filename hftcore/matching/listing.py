@@ -69,6 +69,7 @@ def define_instrument(shard: Any, inp: Any, command_slot: int) -> int:
             progress["used_words"] += words
         progress["promised_orders"] += orders
     book["ladder_ticks"] = ticks
+    book["matched_here"] = np.int32(ours)
     book["order_capacity"] = orders
     book["tick_lot_value"] = definition["tick_lot_value"]
     book["definition"] = definition["sequence"]

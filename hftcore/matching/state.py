@@ -7,8 +7,8 @@ so the ladder of a share up to $199,999.99 (20 M ticks) is as fast as one of a h
 side of each instrument has a run of levels and a 64-ary bitmap over them.
 
 Bids and asks are one code. Rungs are numbered so that a lower one is a better price on both sides
-(asks: rung = price, bids: rung = ladder_ticks - price), and what differs stands in two SIDE records
-a book, picked by index. Branching on the side instead cost a misprediction in each step of an order.
+(asks: rung = price, bids: rung = ladder_ticks - price), and what differs stands in two SIDE
+records a book, picked by index. Branching on the side cost a misprediction in every step.
 
 Slot 0 and level 0 are never used: 0 is "none".
 
@@ -69,7 +69,8 @@ BOOK = np.dtype(
         ("order_capacity", "<i8"),  # resting orders at most
         ("last_price", "<i8"),  # ticks; of the newest trade, 0: none
         ("tick_lot_value", "<i8"),  # minor units of the quote asset per tick and lot
-        ("shard", "<i8"),
+        ("shard", "<i4"),  # which matcher has it
+        ("matched_here", "<i4"),  # 1: this one, and it is listed
         ("definition", "<i8"),  # sequence of its INSTRUMENT_DEFINE
     ]
 )

@@ -1,8 +1,7 @@
-"""What each command does to the book, and the dispatch to it: one command in, its events out.
+"""What each order command does to the book: new, cancel, reduce, replace (docs/matching.md).
 
-`apply` is all that a role calls. It starts a command only when there is room for its first events,
-and a sweep that runs out of room leaves its place in `progress`; the next call with the same
-command goes on from there, so no event is lost or written twice. The rules are docs/matching.md.
+A command is checked, answered, and done; where it trades, `finish_aggressor` sweeps and books or
+expires what is left. Comes before: `book`, `sweep`, `emit`. After: `dispatch`, which calls these.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hftcore.limits import MAX_INSTRUMENTS, MAX_QTY
+from hftcore.limits import MAX_QTY
 from hftcore.matching.book import (
     append_order,
     forget_order,
@@ -22,15 +21,12 @@ from hftcore.matching.book import (
     unlink_order,
 )
 from hftcore.matching.emit import (
-    ROOM,
     emit,
     emit_answer,
-    emit_echo,
     emit_party,
     emit_reject,
     place_two,
 )
-from hftcore.matching.listing import define_instrument
 from hftcore.matching.order_index import find_order
 from hftcore.matching.state import FRESH, SWEEPING
 from hftcore.matching.sweep import crosses, sweep
@@ -46,12 +42,8 @@ from hftcore.messages import (
 )
 from ipc.kernel import kernel
 
-_NEW_ORDER = int(CommandKind.NEW_ORDER)
-_CANCEL_ORDER = int(CommandKind.CANCEL_ORDER)
 _REPLACE_ORDER = int(CommandKind.REPLACE_ORDER)
 _REDUCE_ORDER = int(CommandKind.REDUCE_ORDER)
-_INSTRUMENT_DEFINE = int(CommandKind.INSTRUMENT_DEFINE)
-_LAST_KIND = int(max(CommandKind))
 _ACCEPTED = int(EventKind.ACCEPTED)
 _BOOKED = int(EventKind.BOOKED)
 _CANCELED = int(EventKind.CANCELED)
@@ -70,8 +62,6 @@ _MARKET = int(OrderType.MARKET)
 _GTC = int(TimeInForce.GTC)
 _IOC = int(TimeInForce.IOC)
 _REPLAY_ADD = int(ExecFlags.REPLAY_ADD)
-_UNKNOWN_INSTRUMENT = int(RejectReason.UNKNOWN_INSTRUMENT)
-_UNKNOWN_KIND = int(RejectReason.UNKNOWN_KIND)
 _UNKNOWN_ORDER = int(RejectReason.UNKNOWN_ORDER)
 _BAD_SIDE = int(RejectReason.BAD_SIDE)
 _BAD_ORDER_TYPE = int(RejectReason.BAD_ORDER_TYPE)
@@ -217,63 +207,97 @@ def change_order(
 ) -> tuple[int, bool]:
     """Cancel, reduce or replace a resting order."""
     command = inp.orders[np.uintp(command_slot)]
-    order_id = inp.changes[np.uintp(command_slot)]["order_id"]
-    slot = find_order(shard, order_id)
+    slot = find_order(shard, inp.changes[np.uintp(command_slot)]["order_id"])
     order = shard.orders[np.uintp(slot)]
     sides = np.int64(-1)
     if slot != 0 and order["account_id"] == command["account_id"]:
         sides = sides_of(shard, book, np.int64(command["instrument_id"]), order)
     if sides < 0:
         return emit_reject(inp, command_slot, out, position, _UNKNOWN_ORDER), True
+    kind = command["kind"]
+    if kind == _REPLACE_ORDER:
+        return replace_order(shard, book, inp, command_slot, out, position, limit, slot, sides)
+    qty = command["qty"]
+    if kind == _REDUCE_ORDER and qty < 1:
+        return emit_reject(inp, command_slot, out, position, _BAD_QTY), True
+    leaves = order["leaves_qty"]
+    if kind == _REDUCE_ORDER and qty < leaves:
+        total = shard.totals[np.uintp(slot)] - qty
+        keep_order(shard, slot, leaves - qty, total)
+        book["feed_sequence"] += 1
+        ladder = shard.sides[np.uintp(sides)]
+        price = price_of(ladder, np.int64(order["level"]) - ladder["level_base"])
+        emit(
+            out, position, command, _RESTATED, _KEPT | _LAST | (sides & 1), 0,
+            book["feed_sequence"], order["order_id"], price, leaves - qty,
+        )  # fmt: skip
+        return position + 1, True
+    return end_order(shard, book, inp, command_slot, out, position, slot, sides), True
+
+
+@kernel(inline=True)
+def replace_order(
+    shard: Any, book: Any, inp: Any, command_slot: int, out: Any, position: int, limit: int,
+    slot: int, sides: int,
+) -> tuple[int, bool]:  # fmt: skip
+    """Give a resting order a new price and a new total."""
+    command = inp.orders[np.uintp(command_slot)]
+    order = shard.orders[np.uintp(slot)]
+    price = command["price"]
+    qty = command["qty"]
+    if price < 1 or price >= book["ladder_ticks"]:
+        return emit_reject(inp, command_slot, out, position, _BAD_PRICE), True
+    if qty < 1 or qty > MAX_QTY:
+        return emit_reject(inp, command_slot, out, position, _BAD_QTY), True
     ladder = shard.sides[np.uintp(sides)]
     rung = np.int64(order["level"]) - ladder["level_base"]
-    leaves = order["leaves_qty"]
-    kind = command["kind"]
-    qty = command["qty"]
-    new_leaves = np.int64(0)
-    if kind == _REPLACE_ORDER:
-        price = command["price"]
-        if price < 1 or price >= book["ladder_ticks"]:
-            return emit_reject(inp, command_slot, out, position, _BAD_PRICE), True
-        if qty < 1 or qty > MAX_QTY:
-            return emit_reject(inp, command_slot, out, position, _BAD_QTY), True
-        total = shard.totals[np.uintp(slot)]
-        new_leaves = qty - (total - leaves)
-        moves = rung != rung_of(ladder, price)
-        if new_leaves > 0 and (moves or qty > total):
-            return move_order(
-                shard, book, inp, command_slot, out, position, limit, slot, sides, rung, moves,
-                new_leaves,
-            )  # fmt: skip
-    elif kind == _REDUCE_ORDER:
-        if qty < 1:
-            return emit_reject(inp, command_slot, out, position, _BAD_QTY), True
-        new_leaves = leaves - qty
-    book["feed_sequence"] += 1
-    feed_sequence = book["feed_sequence"]
-    old_price = price_of(ladder, rung)
-    flags = _LAST | (sides & 1)
+    total = shard.totals[np.uintp(slot)]
+    new_leaves = qty - (total - order["leaves_qty"])
     if new_leaves <= 0:
-        unlink_order(shard, book, ladder, slot, rung)
-        forget_order(shard, book, slot)
-        return emit_answer(
-            inp, command_slot, out, position, command, _CANCELED, flags, feed_sequence,
-            order_id, old_price, leaves,
-        ), True  # fmt: skip
-    shard.levels[np.uintp(np.int64(order["level"]))]["total_qty"] -= leaves - new_leaves
-    order["leaves_qty"] = new_leaves
-    flags |= _KEPT
-    if kind == _REPLACE_ORDER:
-        shard.totals[np.uintp(slot)] = qty
-        return emit_answer(
-            inp, command_slot, out, position, command, _REPLACED, flags, feed_sequence, order_id,
-            old_price, new_leaves,
-        ), True  # fmt: skip
-    shard.totals[np.uintp(slot)] -= leaves - new_leaves
-    emit(
-        out, position, command, _RESTATED, flags, 0, feed_sequence, order_id, old_price, new_leaves
-    )
-    return position + 1, True
+        return end_order(shard, book, inp, command_slot, out, position, slot, sides), True
+    moves = rung != rung_of(ladder, price)
+    if moves or qty > total:
+        return move_order(
+            shard, book, inp, command_slot, out, position, limit, slot, sides, rung, moves,
+            new_leaves,
+        )  # fmt: skip
+    keep_order(shard, slot, new_leaves, qty)
+    book["feed_sequence"] += 1
+    return emit_answer(
+        inp, command_slot, out, position, command, _REPLACED, _KEPT | _LAST | (sides & 1),
+        book["feed_sequence"], order["order_id"], price, new_leaves,
+    ), True  # fmt: skip
+
+
+@kernel(inline=True)
+def keep_order(shard: Any, slot: int, leaves_qty: int, total_qty: int) -> None:
+    """Shrink an order where it is."""
+    order = shard.orders[np.uintp(slot)]
+    level = shard.levels[np.uintp(np.int64(order["level"]))]
+    level["total_qty"] -= order["leaves_qty"] - leaves_qty
+    order["leaves_qty"] = leaves_qty
+    shard.totals[np.uintp(slot)] = total_qty
+
+
+@kernel(inline=True)
+def end_order(
+    shard: Any, book: Any, inp: Any, command_slot: int, out: Any, position: int, slot: int,
+    sides: int,
+) -> int:  # fmt: skip
+    """Take a resting order off the book for good: CANCELED."""
+    command = inp.orders[np.uintp(command_slot)]
+    order = shard.orders[np.uintp(slot)]
+    ladder = shard.sides[np.uintp(sides)]
+    rung = np.int64(order["level"]) - ladder["level_base"]
+    order_id = order["order_id"]
+    leaves = order["leaves_qty"]
+    unlink_order(shard, book, ladder, slot, rung)
+    forget_order(shard, book, slot)
+    book["feed_sequence"] += 1
+    return emit_answer(
+        inp, command_slot, out, position, command, _CANCELED, _LAST | (sides & 1),
+        book["feed_sequence"], order_id, price_of(ladder, rung), leaves,
+    )  # fmt: skip
 
 
 @kernel(inline=True)
@@ -303,95 +327,3 @@ def move_order(
     return finish_aggressor(
         shard, book, sides, command, out, position, limit, 1, order_id, slot, new_leaves
     )
-
-
-@kernel
-def resume(
-    shard: Any, book: Any, inp: Any, command_slot: int, out: Any, position: int, limit: int
-) -> tuple[int, bool]:
-    """Go on with the command whose sweep ran out of output space."""
-    command = inp.orders[np.uintp(command_slot)]
-    progress = shard.progress[0]
-    slot = progress["slot"]
-    instrument_id = np.int64(command["instrument_id"])
-    if slot == 0:
-        order_id = command["sequence"]
-        sides = side_index(instrument_id, np.int64(command["side"]))
-    else:
-        order = shard.orders[np.uintp(slot)]
-        order_id = order["order_id"]
-        sides = sides_of(shard, book, instrument_id, order)
-    return finish_aggressor(
-        shard, book, sides, command, out, position, limit, progress["index"], order_id, slot,
-        progress["leaves_qty"],
-    )  # fmt: skip
-
-
-@kernel
-def apply_rare(shard: Any, inp: Any, command_slot: int, out: Any, position: int) -> int:
-    """Answer what `apply` does not match: listings, echoes, refusals, other shards' commands."""
-    command = inp.orders[np.uintp(command_slot)]
-    kind = np.int64(command["kind"])
-    instrument = np.int64(command["instrument_id"])
-    if kind == _INSTRUMENT_DEFINE:
-        reason = define_instrument(shard, inp, command_slot)
-        if reason < 0:
-            return position
-        if reason == 0:
-            return emit_echo(inp, command_slot, out, position)
-        return emit_reject(inp, command_slot, out, position, reason)
-    # 0 also for what was never defined: shard 0 answers what belongs to nobody
-    owner = shard.books[instrument]["shard"] if instrument < MAX_INSTRUMENTS else np.int64(0)
-    if owner != shard.progress[0]["shard"]:
-        return position
-    if kind < 1 or kind > _LAST_KIND:
-        return emit_reject(inp, command_slot, out, position, _UNKNOWN_KIND)
-    if kind > _REDUCE_ORDER:
-        return emit_echo(inp, command_slot, out, position)
-    reason = np.int64(command["reject_reason"])
-    if reason == 0:
-        reason = _UNKNOWN_INSTRUMENT
-    return emit_reject(inp, command_slot, out, position, reason)
-
-
-@kernel(inline=True)
-def apply(
-    shard: Any, inp: Any, command_slot: int, out: Any, position: int, limit: int
-) -> tuple[int, bool]:
-    """Do one command.
-
-    Parameters
-    ----------
-    shard : Shard
-        The state. Written.
-    inp, command_slot
-        Where the command's slot A is; its slot B is the next one.
-    out, position, limit
-        Where the next event goes, and the position before which the kernel must stop.
-
-    Returns
-    -------
-    (position, finished)
-        Behind the last event written. Not finished: the output was full; call again with the same
-        command and more room.
-    """
-    if limit - position < ROOM:
-        return position, False
-    command = inp.orders[np.uintp(command_slot)]
-    kind = command["kind"]
-    instrument = np.int64(command["instrument_id"])
-    if (
-        kind > _REDUCE_ORDER
-        or kind < _NEW_ORDER
-        or command["reject_reason"] != 0
-        or instrument >= MAX_INSTRUMENTS
-        or shard.books[instrument]["ladder_ticks"] == 0
-        or shard.books[instrument]["shard"] != shard.progress[0]["shard"]
-    ):
-        return apply_rare(shard, inp, command_slot, out, position), True
-    book = shard.books[instrument]
-    if shard.progress[0]["stage"] != FRESH:
-        return resume(shard, book, inp, command_slot, out, position, limit)
-    if kind == _NEW_ORDER:
-        return new_order(shard, book, inp, command_slot, out, position, limit)
-    return change_order(shard, book, inp, command_slot, out, position, limit)
