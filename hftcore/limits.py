@@ -3,8 +3,8 @@
 MAX_QTY = (1 << 39) - 1
 """Lots of one order. With MAX_ORDERS of them at one price a level's total stays below 2^63."""
 
-MAX_ORDERS = 1 << 24
-"""Resting orders of one instrument, and of one shard: a slot number fits 32 bits with room."""
+MAX_ORDERS = (1 << 24) - 1
+"""Resting orders of one instrument, and of one shard: a slot number is 24 bits."""
 
 MAX_LADDER_TICKS = 1 << 30
 """Ticks of one instrument's ladder: five levels of a 64-ary bitmap."""

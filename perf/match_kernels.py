@@ -163,9 +163,12 @@ def run_stamped(
     while bench.sent[ROW] < until:
         sent = source(bench, until, batch, first_sequence)
         for _ in range(sent):
+            before = bench.matcher.shard.progress[0]["matched_sequence"]
             begin = read_tsc()
-            while poll(bench.matcher, 1) == 0:
+            poll(bench.matcher, 1)
+            while bench.matcher.shard.progress[0]["matched_sequence"] == before:
                 reader(bench)
+                poll(bench.matcher, 1)
             ticks[stamped] = read_tsc() - begin
             stamped += 1
         reader(bench)

@@ -26,7 +26,7 @@ from hftcore.matching.emit import ROOM, Input, Output, input_of, output_of
 from hftcore.matching.order_index import bucket_of
 from hftcore.matching.state import Shard
 from hftcore.messages import CommandKind, Flags
-from ipc.intrinsics import prefetch, store_release
+from ipc.intrinsics import pick, prefetch, store_release
 from ipc.kernel import kernel
 from ipc.ring import (
     POSITION,
@@ -104,15 +104,16 @@ def foresee(shard: Shard, inp: Input, position: int) -> None:
     prefetch(shard.levels, np.uintp(level_of(shard, inp.orders[ahead])))
     ahead = np.uintp((position + 2 * NEXT) & mask)
     order_id = named_id(inp, ahead)
-    order = shard.orders[np.uintp(np.int64(homes[np.uintp(order_id & homes_mask)]))]
+    slot = np.int64(homes[np.uintp(order_id & homes_mask)])
+    occupant = shard.orders[np.uintp(slot)]["order_id"]
+    found = occupant == order_id
+    order = shard.orders[np.uintp(pick(found, slot, 0))]
     prefetch(shard.orders, np.uintp(np.int64(order["next"])))
     prefetch(shard.orders, np.uintp(np.int64(order["previous"])))
     prefetch(shard.levels, np.uintp(np.int64(order["level"])))
     # who is not at home: the old order that a new one drives out, or the one that is looked for
-    away = order["order_id"]
-    if inp.orders[ahead]["kind"] != _NEW_ORDER:
-        away = np.int64(0) if away == order_id else order_id
-    prefetch(shard.moved, np.uintp(bucket_of(away, len(shard.moved))))
+    away = pick(inp.orders[ahead]["kind"] == _NEW_ORDER, occupant, order_id)
+    prefetch(shard.moved, np.uintp(bucket_of(pick(found, 0, away), len(shard.moved))))
 
 
 @kernel(inline=True)
@@ -176,6 +177,7 @@ def poll(matcher: Matcher, budget: int) -> int:
             if event_position == first:
                 break  # no room
             limit = event_position  # claim more, then go on with the same command
+            done += 1
             continue
         command = inp.orders[np.uintp(slot)]
         done += np.int64(command["kind"] != 0)  # a pad is nothing

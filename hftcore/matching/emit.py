@@ -28,7 +28,9 @@ from hftcore.messages import (
     ExecFlags,
     Flags,
     Liquidity,
+    Side,
 )
+from ipc.intrinsics import pick
 from ipc.kernel import kernel
 
 ROOM = 4
@@ -36,11 +38,13 @@ ROOM = 4
 
 _WORDS = SLOT_BYTES // 8
 _NEW_ORDER = int(CommandKind.NEW_ORDER)
+_REDUCE_ORDER = int(CommandKind.REDUCE_ORDER)
 _TRADE = int(EventKind.TRADE)
 _REJECTED = int(EventKind.REJECTED)
 _LAST = int(Flags.LAST)
 _TWO_SLOTS = int(Flags.TWO_SLOTS)
 _SELL = int(Flags.SELL)
+_SELL_SIDE = int(Side.SELL)
 _TAKER = int(Liquidity.TAKER)
 _HAS_ID = int(ExecFlags.HAS_CLIENT_ORDER_ID)
 
@@ -120,34 +124,28 @@ def emit(
 def emit_party(
     inp: Input, command_slot: int, out: Output, position: int, command: Any, reject_reason: int
 ) -> None:
-    """Write slot B of an event that answers its command: who asked, under which name."""
-    source = command_slot * _WORDS + _WORDS
+    """Write slot B of an event that answers its command: who asked, under which name.
+
+    Word by word, because ORIGIN, NEW_ORDER and PARTY are laid out for it: words 1 to 5 (name and
+    session) and the upper half of word 7 (rates) lie at the same place in ORIGIN, the bytes of word
+    6 and exec_flags where NEW_ORDER has them. A test compares the outcome field by field.
+    """
+    words = out.words
     target = (position & (len(out.events) - 1)) * _WORDS
-    two_slots = (command["flags"] & _TWO_SLOTS) != 0
-    party = out.parties[np.uintp(position & (len(out.events) - 1))]
-    if two_slots:
-        # client_order_id and session_id lie at the same place in ORIGIN and PARTY
+    source = command_slot * _WORDS
+    rates = np.int64(0)
+    if command["flags"] & _TWO_SLOTS:
         for word in range(1, 6):
-            out.words[np.uintp(target + word)] = inp.words[np.uintp(source + word)]
-        origin = inp.origins[np.uintp(command_slot + 1)]
-        party["maker_rate"] = origin["maker_rate"]
-        party["taker_rate"] = origin["taker_rate"]
+            words[np.uintp(target + word)] = inp.words[np.uintp(source + _WORDS + word)]
+        rates = inp.words[np.uintp(source + 2 * _WORDS - 1)] & ~np.int64(0xFFFFFFFF)
     else:
-        for word in range(1, 8):
-            out.words[np.uintp(target + word)] = 0
-    kind = command["kind"]
-    party["command_kind"] = kind
-    if kind == _NEW_ORDER:
-        party["order_type"] = command["order_type"]
-        party["time_in_force"] = command["time_in_force"]
-        party["stp_mode"] = command["stp_mode"]
-    else:
-        party["order_type"] = 0
-        party["time_in_force"] = 0
-        party["stp_mode"] = 0
-    party["exec_flags"] = command["exec_flags"]
-    party["reject_reason"] = reject_reason
-    party["account_id"] = command["account_id"]
+        for word in range(1, 6):
+            words[np.uintp(target + word)] = 0
+    kind = np.int64(command["kind"])
+    terms = inp.words[np.uintp(source + 6)] & 0xFFFFFF00
+    judged = np.int64(command["exec_flags"]) | (np.int64(reject_reason) << 16)
+    words[np.uintp(target + 6)] = pick(kind == _NEW_ORDER, terms, 0) | kind | (judged << 32)
+    words[np.uintp(target + 7)] = rates | np.int64(command["account_id"])
 
 
 @kernel(inline=True)
@@ -215,18 +213,32 @@ def emit_trade(
 def emit_reject(
     inp: Input, command_slot: int, out: Output, position: int, reject_reason: int
 ) -> int:
-    """Refuse a command: REJECTED with the one reason; return the position behind it."""
+    """Refuse a command: REJECTED with the one reason; return the position behind it.
+
+    Of a command that is no order command only the header is known to mean what it means there.
+    """
     command = inp.orders[np.uintp(command_slot)]
-    change = inp.changes[np.uintp(command_slot)]
     position = place_two(out, position)
     flags = _LAST | _TWO_SLOTS
-    order_id = change["order_id"]
-    if command["kind"] == _NEW_ORDER:
-        order_id = command["sequence"]
-        if command["side"] == 2:
-            flags |= _SELL
-    emit(out, position, command, _REJECTED, flags, 0, 0, order_id, command["price"], command["qty"])
-    emit_party(inp, command_slot, out, position + 1, command, reject_reason)
+    kind = np.int64(command["kind"])
+    if _NEW_ORDER <= kind <= _REDUCE_ORDER:
+        order_id = inp.changes[np.uintp(command_slot)]["order_id"]
+        if kind == _NEW_ORDER:
+            order_id = command["sequence"]
+            if command["side"] == _SELL_SIDE:
+                flags |= _SELL
+        emit(
+            out, position, command, _REJECTED, flags, 0, 0, order_id, command["price"],
+            command["qty"],
+        )  # fmt: skip
+        emit_party(inp, command_slot, out, position + 1, command, reject_reason)
+        return position + 2
+    emit(out, position, command, _REJECTED, flags, 0, 0, 0, 0, 0)
+    target = ((position + 1) & (len(out.events) - 1)) * _WORDS
+    for word in range(1, 6):
+        out.words[np.uintp(target + word)] = 0
+    out.words[np.uintp(target + 6)] = kind | (np.int64(reject_reason) << 48)
+    out.words[np.uintp(target + 7)] = np.int64(command["account_id"])
     return position + 2
 
 

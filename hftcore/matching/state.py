@@ -74,12 +74,6 @@ BOOK = np.dtype(
         ("definition", "<i8"),  # sequence of its INSTRUMENT_DEFINE
     ]
 )
-MOVED = np.dtype(
-    [
-        ("order_id", "<i8"),  # 0: free
-        ("slot", "<i8"),
-    ]
-)
 PROGRESS = np.dtype(
     [
         ("shard", "<i8"),  # number of this shard
@@ -132,8 +126,9 @@ class Shard(NamedTuple):
         64-ary bitmaps over the ladders, sparse.
     homes : uint32[power of two]
         Slot by order_id modulo its length, 0: none.
-    moved : MOVED[power of two]
-        Overflow table: the orders whose home a newer one took.
+    moved : int64[power of two]
+        Overflow table: slot and the low bits of the order_id of each order whose home a newer one
+        took (`order_index.entry_of`), 0: free.
     """
 
     progress: NDArray[Any]
@@ -144,7 +139,7 @@ class Shard(NamedTuple):
     levels: NDArray[Any]
     bits: NDArray[np.int64]
     homes: NDArray[np.uint32]
-    moved: NDArray[Any]
+    moved: NDArray[np.int64]
 
 
 class ShardSize(NamedTuple):
@@ -242,7 +237,7 @@ def allocate(
     memory : Allocator
         Gives a zeroed array for (name, dtype, count, sparse): private, or regions to be shared.
     """
-    moved_count = power_of_two(2 * size.order_capacity)
+    moved_count = power_of_two(size.order_capacity * 4 // 3)
     slots = size.order_capacity + 1
     shard = Shard(
         progress=memory("progress", PROGRESS, 1, False),
@@ -253,7 +248,7 @@ def allocate(
         levels=memory("levels", LEVEL, size.levels, True),
         bits=memory("bits", np.dtype(np.int64), size.words, True),
         homes=memory("homes", np.dtype(np.uint32), size.home_count, False),
-        moved=memory("moved", MOVED, moved_count, False),
+        moved=memory("moved", np.dtype(np.int64), moved_count, False),
     )
     shard.progress["shard"] = number
     shard.progress["allow_replay"] = allow_replay

@@ -69,7 +69,10 @@ def sweep(
             order = shard.orders[np.uintp(slot)]
             resting = order["leaves_qty"]
             behind = np.int64(order["next"])
-            prefetch(shard.orders, np.uintp(behind))
+            # two fills ahead the order, one fill ahead its entry in the index
+            coming = shard.orders[np.uintp(behind)]
+            prefetch(shard.orders, np.uintp(np.int64(coming["next"])))
+            prefetch(shard.homes, np.uintp(coming["order_id"] & (len(shard.homes) - 1)))
             fill = min(leaves_qty, resting)
             leaves_qty -= fill
             resting -= fill

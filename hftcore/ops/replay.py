@@ -33,7 +33,7 @@ from rich.progress import Progress as RichProgress
 
 from hftcore.errors import VerificationFailed
 from hftcore.exchange import Exchange
-from hftcore.instruments import Instrument
+from hftcore.instruments import Instrument, definition
 from hftcore.limits import FIRST_SEQUENCE
 from hftcore.marketdata.conversion import COMMAND_WORDS, PRICE_UNITS, Conversion, Listed
 from hftcore.marketdata.sources import Source, open_source, tick_text
@@ -198,8 +198,9 @@ def replay(
         The file, the format or the symbol can't be replayed.
     """
     source = open_source(path, recording_format, instrument)
-    exchange = _venue(source, verify) if source.instruments else None
+    exchange = _venue(source) if source.instruments else None
     judge = _Judge(source) if verify else None
+    _compile_first(verify)
     events: dict[str, int] = {}
     convert_seconds = play_seconds = 0.0
     problem = ""
@@ -234,7 +235,7 @@ def replay(
     )  # fmt: skip
 
 
-def _venue(source: Source, verify: bool) -> Exchange:
+def _venue(source: Source) -> Exchange:
     """List a recording's instruments: one share is a lot, money is counted in ticks."""
     instruments = []
     for listed in source.instruments:
@@ -249,11 +250,14 @@ def _venue(source: Source, verify: bool) -> Exchange:
                 quote_decimals=-int(tick.normalize().as_tuple().exponent),
             )
         )
-    exchange = Exchange(instruments, replay=True)
-    # A first play of nothing, so that compiling is not counted as playing.
-    nothing = np.zeros((0, COMMAND_WORDS), np.int64)
-    exchange.play(nothing, depth=source.levels if verify else 0, log=verify)
-    return exchange
+    return Exchange(instruments, replay=True)
+
+
+def _compile_first(verify: bool) -> None:
+    """Play one command on a venue of its own, so that compiling is not counted as playing."""
+    instrument = Instrument("FIRST", "1", "1", "1", order_capacity=1)
+    row = definition(instrument, 1).reshape(1, COMMAND_WORDS)
+    Exchange([instrument], replay=True).play(row, depth=int(verify), log=verify)
 
 
 def _trades(log: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,0 +1,269 @@
+"""The Python API of the venue in one process: what a notebook sees."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import psutil
+import pytest
+
+from hftcore import Exchange, Instrument
+from hftcore.errors import ConfigurationRefused, OrderRefused
+from hftcore.instruments import definition
+from hftcore.messages import (
+    INSTRUMENT_DEFINE,
+    NEW_ORDER,
+    SYMBOL,
+    CommandKind,
+    EventKind,
+    ExecFlags,
+    Flags,
+    OrderStatus,
+    RejectReason,
+    Side,
+)
+
+
+def one_share(**changes: object) -> Exchange:
+    """Return a venue that lists ABC/USD in cents and whole shares."""
+    settings: dict[str, object] = {"tick_size": "0.01", "lot_size": "1", "max_price": "1000"}
+    return Exchange([Instrument("ABC/USD", **(settings | changes))])  # type: ignore[arg-type]
+
+
+def test_orders_that_cross_trade_at_the_resting_price() -> None:
+    exchange = Exchange()
+    resting = exchange.submit("BTC/USD", "sell", price="60000", qty="0.5")
+    report = exchange.submit("BTC/USD", "buy", price="60010", qty="0.7", account=2)
+    (trade,) = report.trades
+    assert (trade.price, trade.qty, trade.side) == (Decimal("60000.00"), Decimal("0.5"), Side.BUY)
+    assert (trade.resting_order_id, trade.aggressor_order_id) == (
+        resting.order_id,
+        report.order_id,
+    )
+    assert trade.exec_id == (report.order_id, 1)
+    assert (report.status, report.leaves_qty) == (OrderStatus.PARTIALLY_FILLED, Decimal("0.2"))
+    assert exchange.trades == [trade]
+    book = exchange.book("BTC/USD")
+    assert book.asks == ()
+    assert [(level.price, level.qty, level.orders) for level in book.bids] == [
+        (Decimal("60010.00"), Decimal("0.20000"), 1)
+    ]
+
+
+def test_an_order_can_be_replaced_reduced_and_canceled() -> None:
+    exchange = one_share()
+    first = exchange.submit("ABC/USD", "buy", price="10.00", qty=10)
+    second = exchange.submit("ABC/USD", "buy", price="10.00", qty=10)
+    assert exchange.reduce(first, qty=4).leaves_qty == 6
+    assert exchange.replace(second, price="10.01", qty=12).leaves_qty == 12
+    assert str(exchange.book("ABC/USD")).splitlines() == [
+        "ABC/USD",
+        "  bid            10.01               12  1 orders",
+        "  bid            10.00                6  1 orders",
+    ]
+    assert exchange.cancel(first).status == OrderStatus.CANCELED
+    again = exchange.cancel(first.order_id, "ABC/USD")
+    assert (again.status, again.reject_reason) == (
+        OrderStatus.REJECTED,
+        RejectReason.UNKNOWN_ORDER,
+    )
+
+
+def test_market_order_expires_beyond_its_protection_price() -> None:
+    exchange = one_share()
+    exchange.submit("ABC/USD", "sell", price="10.00", qty=5)
+    exchange.submit("ABC/USD", "sell", price="10.50", qty=5)
+    report = exchange.submit("ABC/USD", "buy", order_type="market", price="10.20", qty=8)
+    assert (report.status, report.cum_qty) == (OrderStatus.EXPIRED, 5)
+
+
+def test_full_book_refuses_an_order_that_may_rest_with_a_reason() -> None:
+    exchange = one_share(order_capacity=1)
+    exchange.submit("ABC/USD", "buy", price="10.00", qty=5)
+    refused = exchange.submit("ABC/USD", "buy", price="10.00", qty=5)
+    assert (refused.status, refused.reject_reason) == (
+        OrderStatus.REJECTED,
+        RejectReason.CAPACITY,
+    )
+    assert exchange.submit("ABC/USD", "sell", price="10", qty=5, time_in_force="ioc").cum_qty == 5
+
+
+def test_every_price_of_a_us_share_fits_one_book() -> None:
+    exchange = one_share(max_price="199999.99")
+    for price in ("0.01", "199999.99"):
+        exchange.submit("ABC/USD", "buy", price=price, qty=1, account=2)
+    assert [level.price for level in exchange.book("ABC/USD").bids] == [
+        Decimal("199999.99"),
+        Decimal("0.01"),
+    ]
+
+
+def test_ladder_of_a_billion_ticks_costs_nothing_where_it_is_not_touched() -> None:
+    exchange = one_share()  # compile first
+    exchange.submit("ABC/USD", "buy", price="1", qty=1)
+    exchange.book("ABC/USD")
+    process = psutil.Process()
+    before = process.memory_info().rss
+    exchange = one_share(max_price="10737418.23", order_capacity=1_000)
+    ladder = exchange.instrument("ABC/USD").ladder_ticks
+    assert ladder == 1 << 30
+    exchange.submit("ABC/USD", "sell", price="10737418.23", qty=5)
+    exchange.submit("ABC/USD", "buy", price="0.01", qty=5)
+    report = exchange.submit("ABC/USD", "buy", price="10737418.23", qty=7)
+    assert report.trades[0].price == Decimal("10737418.23")
+    assert [level.price for level in exchange.book("ABC/USD").bids] == [
+        Decimal("10737418.23"),
+        Decimal("0.01"),
+    ]
+    assert process.memory_info().rss - before < 8 << 20
+
+
+def test_clock_stands_still_until_it_is_moved() -> None:
+    exchange = Exchange(start_ns=1_700_000_000_000_000_000)
+    first = exchange.submit("BTC/USD", "buy", price="1", qty="1").events[0]
+    exchange.advance(1.5)
+    second = exchange.submit("BTC/USD", "buy", price="1", qty="1").events[0]
+    assert first.sequenced_ns == 1_700_000_000_000_000_000
+    assert second.sequenced_ns - first.sequenced_ns == 1_500_000_000
+    with pytest.raises(OrderRefused, match="time does not go back"):
+        exchange.advance(-1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"symbol": "XYZ/USD"}, "there is no such symbol; expected: ABC/USD; found: 'XYZ/USD'"),
+        ({"side": "up"}, "there is no such side; expected: buy, sell; found: 'up'"),
+        ({"order_type": "magic"}, "there is no such order_type; expected: limit, market"),
+        ({"time_in_force": "never"}, "there is no such time_in_force; expected: gtc, ioc"),
+        ({"price": "10.001"}, "price is not a whole number of steps; expected: a multiple of 0.01"),
+        ({"price": "cheap"}, "the price is not a number"),
+        ({"qty": "1e400"}, "qty is not a whole number of steps"),
+        ({"qty": float("nan")}, "the qty is not a number"),
+        ({"account": 0}, "no such account"),
+        ({"client_order_id": "x" * 37}, "at most 36 bytes; found: 37 bytes"),
+    ],
+)
+def test_call_that_makes_no_command_is_refused_and_nothing_is_sent(
+    arguments: dict[str, object], message: str
+) -> None:
+    exchange = one_share()
+    before = exchange.next_sequence
+    usual: dict[str, object] = {"symbol": "ABC/USD", "side": "buy", "price": "10", "qty": "1"}
+    call = usual | arguments
+    symbol, side = call.pop("symbol"), call.pop("side")
+    with pytest.raises(OrderRefused, match=message.replace("(", r"\(")):
+        exchange.submit(symbol, side, **call)  # type: ignore[arg-type]
+    assert exchange.next_sequence == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"symbol": ""}, "symbol"),
+        ({"symbol": "ABCDEFGHIJKLMNOPQ"}, "symbol"),
+        ({"symbol": "Ä/USD"}, "symbol"),
+        ({"tick_size": "0"}, "tick_size"),
+        ({"lot_size": "-1"}, "lot_size"),
+        ({"max_price": "10.005"}, "max_price"),
+        ({"max_price": "100000000"}, "max_price"),
+        ({"order_capacity": 0}, "order_capacity"),
+        ({"quote_decimals": 1}, "tick_size x lot_size"),
+    ],
+)
+def test_instrument_that_cannot_be_listed_is_refused(
+    changes: dict[str, object], where: str
+) -> None:
+    settings: dict[str, object] = {"symbol": "ABC/USD", "lot_size": "1", "max_price": "1000"}
+    with pytest.raises(ConfigurationRefused) as refused:
+        Instrument(**(settings | changes))  # type: ignore[arg-type]
+    assert refused.value.where == where
+
+
+def test_definition_carries_what_the_instrument_says() -> None:
+    words = definition(Instrument("DEC/BTC", "0.00000001", "1", "1", order_capacity=7), 3)
+    head, tail = words[:8].view(INSTRUMENT_DEFINE)[0], words[8:].view(SYMBOL)[0]
+    assert (head["instrument_id"], head["ladder_ticks"], head["order_capacity"]) == (
+        3,
+        100_000_001,
+        7,
+    )
+    assert (head["tick_lot_value"], head["price_decimals"], head["qty_decimals"]) == (1, 8, 0)
+    assert bytes(tail["symbol"]).rstrip(b"\0") == b"DEC/BTC"
+    assert (tail["tick_size"], tail["lot_size"]) == (1, 1)
+
+
+def rows_of(count: int, kind: int = CommandKind.NEW_ORDER) -> np.ndarray:
+    """Return buys of one lot at 1, 2, 3 ... ticks."""
+    rows = np.zeros((count, 16), np.int64)
+    orders = rows[:, :8].copy().view(NEW_ORDER)[:, 0]
+    orders["kind"], orders["flags"], orders["instrument_id"] = kind, Flags.TWO_SLOTS, 1
+    orders["account_id"], orders["qty"], orders["side"] = 1, 1, Side.BUY
+    orders["price"] = np.arange(1, count + 1)
+    orders["order_type"], orders["time_in_force"] = 1, 1
+    rows[:, :8] = orders.view(np.int64).reshape(count, 8)
+    return rows
+
+
+def test_play_returns_counts_depth_and_log_that_agree() -> None:
+    exchange = one_share()
+    first = exchange.next_sequence
+    told: list[int] = []
+    played = exchange.play(rows_of(9_000), depth=2, log=True, progress=told.append)
+    assert told == [4_096, 8_192, 9_000]
+    assert (played.count, played.events) == (9_000, {"ACCEPTED": 9_000})
+    assert played.log[:, 2].tolist() == list(range(first, first + 9_000))
+    assert played.depth[:, 0, 0, 0].tolist() == list(range(1, 9_001))
+    assert played.depth[0, 0, 1].tolist() == [0, 0]
+    assert played.depth[5, 0, 1].tolist() == [5, 1]
+    assert not played.depth[:, 1].any()
+
+
+def test_rings_of_the_smallest_size_play_the_same() -> None:
+    hashes = []
+    for capacity in (8, 4_096):
+        exchange = Exchange(
+            [Instrument("ABC/USD", "0.01", "1", "1000")], ring_capacity=capacity
+        )
+        assert exchange.play(rows_of(500)).events == {"ACCEPTED": 500}
+        report = exchange.submit("ABC/USD", "sell", price="0.01", qty=600)
+        assert (len(report.trades), report.leaves_qty) == (500, 100)
+        hashes.append(exchange.book_hash("ABC/USD"))
+    assert hashes[0] == hashes[1] != 0
+
+
+def test_replay_only_add_is_refused_outside_a_replay() -> None:
+    rows = rows_of(1)
+    rows[0, :8].view(NEW_ORDER)[0]["exec_flags"] = ExecFlags.REPLAY_ADD
+    assert one_share().play(rows).events == {"REJECTED": 1}
+    instruments = [Instrument("ABC/USD", "0.01", "1", "1000")]
+    assert Exchange(instruments, replay=True).play(rows).events == {"ACCEPTED": 1}
+
+
+def test_recorded_time_moves_the_clock_in_a_replay_only() -> None:
+    rows = rows_of(2)
+    rows[:, 3] = [5_000, 4_000]
+    stamps = []
+    for replay in (True, False):
+        exchange = Exchange([Instrument("ABC/USD", "0.01", "1", "1000")], replay=replay)
+        stamps.append(exchange.play(rows, log=True).log[:, 3].tolist())
+    assert stamps == [[5_000, 5_000], [0, 0]]
+
+
+def test_rows_of_another_shape_are_refused() -> None:
+    with pytest.raises(OrderRefused, match=r"expected: int64\[n, 16\]; found: int64\[3, 8\]"):
+        one_share().play(np.zeros((3, 8), np.int64))
+
+
+def test_events_tell_the_whole_story_in_order() -> None:
+    exchange = one_share()
+    exchange.submit("ABC/USD", "sell", price="10", qty=5, client_order_id="first")
+    exchange.submit("ABC/USD", "buy", price="10", qty=9)
+    assert [(event.kind, event.sequence, event.index) for event in exchange.events] == [
+        (CommandKind.INSTRUMENT_DEFINE, 1, 0),
+        (EventKind.ACCEPTED, 2, 0),
+        (EventKind.ACCEPTED, 3, 0),
+        (EventKind.TRADE, 3, 1),
+        (EventKind.BOOKED, 3, 2),
+    ]
