@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hftcore.engine.matcher import Matcher, poll
 from hftcore.messages import CommandKind, EventKind
-from ipc.intrinsics import read_tsc, store_release
+from ipc.intrinsics import prefetch, read_tsc, store_release
 from ipc.kernel import kernel
 from ipc.ring import (
     POSITION,
@@ -72,6 +72,7 @@ def source(bench: Bench, until: int, budget: int, first_sequence: int) -> int:
         position = padded(words, mask, position)
         slot = position & mask
         wanted = rows[row]
+        prefetch(rows, np.uintp(row + 64))
         command = inp.orders[np.uintp(slot)]
         word = slot * _WORDS
         words[np.uintp(word + 1)] = wanted["header"]
