@@ -32,7 +32,7 @@ _NEW_ORDER = int(CommandKind.NEW_ORDER)
 _TRADE = int(EventKind.TRADE)
 _WORDS = 8
 
-EVENTS, TRADES, LOTS, CHECKSUM, READ_POSITION = 0, 1, 2, 3, 4
+EVENTS, TRADES, CHECKSUM, READ_POSITION = 0, 1, 2, 3
 ROW = 0
 
 
@@ -46,7 +46,7 @@ class Bench(NamedTuple):
     sent : int64[8]
         The source's place in the rows.
     seen : int64[8]
-        What the reader has counted: events, trades, lots traded, checksum, its position.
+        What the reader has counted: events, trades, a checksum, and its position.
     """
 
     matcher: Matcher
@@ -113,7 +113,6 @@ def reader(bench: Bench) -> int:
     position = seen[READ_POSITION]
     count = np.int64(0)
     trades = np.int64(0)
-    lots = np.int64(0)
     checksum = seen[CHECKSUM]
     while is_published(words, mask, position):
         slot = position & mask
@@ -124,19 +123,15 @@ def reader(bench: Bench) -> int:
         present = np.int64(header != 0)  # a pad is nothing
         count += present
         trades += trade
-        lots += event["qty"] * trade
-        folded = (event["order_id"] ^ event["price"]) + event["qty"] * (header & 0xFF)
-        folded += event["feed_sequence"] + event["sequence"] + (header >> 32)
-        checksum += folded * present
+        folded = (event["order_id"] ^ event["price"]) + event["qty"] + event["feed_sequence"]
+        checksum += folded & -present
         second = ((position + two) & mask) * _WORDS
-        folded = words[np.uintp(second + 1)] ^ words[np.uintp(second + 2)]
-        folded += words[np.uintp(second + 3)] ^ words[np.uintp(second + 4)]
-        folded += words[np.uintp(second + 5)] + words[np.uintp(second + 6)]
-        checksum += (folded ^ words[np.uintp(second + 7)]) * two
+        folded = words[np.uintp(second + 1)] ^ words[np.uintp(second + 3)]
+        folded += words[np.uintp(second + 4)] ^ words[np.uintp(second + 7)]
+        checksum += folded & -two
         position += 1 + two
     seen[EVENTS] += count
     seen[TRADES] += trades
-    seen[LOTS] += lots
     seen[CHECKSUM] = checksum
     seen[READ_POSITION] = position
     release_up_to(cells, 0, position)

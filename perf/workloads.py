@@ -55,7 +55,7 @@ WORKLOAD = np.dtype(
 LADDER_TICKS = 1 << 16
 MID = LADDER_TICKS // 2
 ACCOUNT = 1
-MOVES_WIDTH = 1_900
+MOVES_WIDTH = 1_840
 """Ticks: widest placement of `moves`, which gives its 560 levels."""
 
 _NEW = int(CommandKind.NEW_ORDER)
@@ -181,6 +181,16 @@ def passive_price(shard: Any, mid: int, side: int, distance: int) -> int:
 
 
 @kernel(inline=True)
+def moved_price(price: int, mid: int, state: Any) -> int:
+    """Return a price 1 % of its distance nearer to the mid, at least a tick."""
+    away = mid - price
+    if away == 0:
+        return price + 1 - 2 * draw(state, 2)
+    step = (abs(away) + 99) // 100
+    return price + step if away > 0 else price - step
+
+
+@kernel(inline=True)
 def follow(
     out: Any, first: int, end: int, live: Any, where: Any, live_count: int, state: Any
 ) -> int:
@@ -251,11 +261,7 @@ def generate(
             price = passive_price(shard, mid, side, price)
         if kind == _REPLACE:
             qty = rows[reference]["qty"]
-            price = np.int64(prices[reference])
-            away = mid - price
-            if away == 0:
-                away = 1 - 2 * draw(state, 2)
-            price += away // 100 if away < -100 else max(min(away, 1), away // 100, -1)
+            price = moved_price(np.int64(prices[reference]), mid, state)
             prices[reference] = price
         if kind == _NEW:
             sides[row] = side

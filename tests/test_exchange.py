@@ -223,9 +223,7 @@ def test_play_returns_counts_depth_and_log_that_agree() -> None:
 def test_rings_of_the_smallest_size_play_the_same() -> None:
     hashes = []
     for capacity in (8, 4_096):
-        exchange = Exchange(
-            [Instrument("ABC/USD", "0.01", "1", "1000")], ring_capacity=capacity
-        )
+        exchange = Exchange([Instrument("ABC/USD", "0.01", "1", "1000")], ring_capacity=capacity)
         assert exchange.play(rows_of(500)).events == {"ACCEPTED": 500}
         report = exchange.submit("ABC/USD", "sell", price="0.01", qty=600)
         assert (len(report.trades), report.leaves_qty) == (500, 100)

@@ -128,9 +128,9 @@ def foresee_order(shard: Shard, inp: Input, position: int) -> None:
 @kernel(inline=True)
 def named_id(inp: Input, slot: int) -> int:
     """Return the order_id that a command will look up, or enter if it is a new order."""
-    if inp.orders[slot]["kind"] == _NEW_ORDER:
-        return inp.orders[slot]["sequence"]
-    return inp.changes[slot]["order_id"]
+    # word 2 of NEW_ORDER is its sequence, word 6 of ORDER_CHANGE the order_id
+    word = pick(inp.orders[slot]["kind"] == _NEW_ORDER, 2, 6)
+    return inp.words[np.uintp(np.int64(slot) * 8 + word)]
 
 
 @kernel(inline=True)

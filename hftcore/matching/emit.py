@@ -20,8 +20,6 @@ from hftcore.messages import (
     INSTRUMENT_DEFINE,
     NEW_ORDER,
     ORDER_CHANGE,
-    ORIGIN,
-    PARTY,
     SLOT_BYTES,
     CommandKind,
     EventKind,
@@ -55,7 +53,6 @@ class Input(NamedTuple):
     words: NDArray[np.int64]
     orders: NDArray[Any]
     changes: NDArray[Any]
-    origins: NDArray[Any]
     definitions: NDArray[Any]
 
 
@@ -64,21 +61,19 @@ class Output(NamedTuple):
 
     words: NDArray[np.int64]
     events: NDArray[Any]
-    parties: NDArray[Any]
     fills: NDArray[Any]
 
 
 def input_of(words: NDArray[np.int64]) -> Input:
     """See int64[slots * 8] as commands."""
     return Input(
-        words, words.view(NEW_ORDER), words.view(ORDER_CHANGE), words.view(ORIGIN),
-        words.view(INSTRUMENT_DEFINE),
-    )  # fmt: skip
+        words, words.view(NEW_ORDER), words.view(ORDER_CHANGE), words.view(INSTRUMENT_DEFINE)
+    )
 
 
 def output_of(words: NDArray[np.int64]) -> Output:
     """See int64[slots * 8] as events."""
-    return Output(words, words.view(EVENT), words.view(PARTY), words.view(FILLS))
+    return Output(words, words.view(EVENT), words.view(FILLS))
 
 
 @kernel(inline=True)
@@ -106,18 +101,19 @@ def emit(
     price: int,
     qty: int,
 ) -> None:
-    """Write slot A of an event."""
-    slot = position & (len(out.events) - 1)
-    event = out.events[np.uintp(slot)]
-    # the header in one store: kind, flags, instrument_id, index
-    header = kind | (flags << 8) | (np.int64(command["instrument_id"]) << 16) | (index << 32)
-    out.words[np.uintp(slot * _WORDS + 1)] = header
-    event["sequence"] = command["sequence"]
-    event["sequenced_ns"] = command["sequenced_ns"]
-    event["feed_sequence"] = feed_sequence
-    event["order_id"] = order_id
-    event["price"] = price
-    event["qty"] = qty
+    """Write slot A of an event, word by word as EVENT lays it out."""
+    words = out.words
+    first = (position & (len(out.events) - 1)) * _WORDS
+    # kind, flags, instrument_id, index in one store
+    words[np.uintp(first + 1)] = (
+        kind | (flags << 8) | (np.int64(command["instrument_id"]) << 16) | (index << 32)
+    )
+    words[np.uintp(first + 2)] = command["sequence"]
+    words[np.uintp(first + 3)] = command["sequenced_ns"]
+    words[np.uintp(first + 4)] = feed_sequence
+    words[np.uintp(first + 5)] = order_id
+    words[np.uintp(first + 6)] = price
+    words[np.uintp(first + 7)] = qty
 
 
 @kernel(inline=True)
@@ -189,23 +185,24 @@ def emit_trade(
     aggressor_leaves: int,
     resting_leaves: int,
 ) -> int:
-    """Write a TRADE and its FILLS; return the position behind them."""
+    """Write a TRADE and its FILLS, word by word; return the position behind them."""
     position = place_two(out, position)
     resting_id = resting["order_id"]
     emit(
         out, position, command, _TRADE, flags | _TWO_SLOTS, index, feed_sequence, resting_id,
         price, qty,
     )  # fmt: skip
-    fills = out.fills[np.uintp((position + 1) & (len(out.events) - 1))]
-    fills["resting_order_id"] = resting_id
-    fills["aggressor_order_id"] = aggressor_id
-    fills["resting_leaves_qty"] = resting_leaves
-    fills["aggressor_leaves_qty"] = aggressor_leaves
-    fills["resting_account_id"] = resting["account_id"]
-    fills["aggressor_account_id"] = command["account_id"]
-    fills["resting_display_qty"] = resting_leaves
-    last_word = ((position + 1) & (len(out.events) - 1)) * _WORDS + _WORDS - 1
-    out.words[np.uintp(last_word)] = _TAKER  # liquidity; stp_mode and reserved are 0
+    words = out.words
+    first = ((position + 1) & (len(out.events) - 1)) * _WORDS
+    words[np.uintp(first + 1)] = resting_id
+    words[np.uintp(first + 2)] = aggressor_id
+    words[np.uintp(first + 3)] = resting_leaves
+    words[np.uintp(first + 4)] = aggressor_leaves
+    words[np.uintp(first + 5)] = np.int64(resting["account_id"]) | (
+        np.int64(command["account_id"]) << 32
+    )
+    words[np.uintp(first + 6)] = resting_leaves  # all of it is shown
+    words[np.uintp(first + 7)] = _TAKER  # liquidity; stp_mode and reserved are 0
     return position + 2
 
 

@@ -45,11 +45,16 @@ def define_instrument(shard: Any, inp: Any, command_slot: int) -> int:
         return np.int64(definition["reject_reason"]) if progress["shard"] == 0 else NOT_OURS
     ticks = np.int64(definition["ladder_ticks"])
     orders = np.int64(definition["order_capacity"])
-    known = 0 < instrument < MAX_INSTRUMENTS and shard.books[instrument]["ladder_ticks"] == 0
-    if not known or ticks < 2 or ticks > MAX_LADDER_TICKS or orders < 1:
+    if np.int64(definition["shard"]) >= progress["shard_count"]:
+        return _BAD_REFERENCE if progress["shard"] == 0 else NOT_OURS
+    fresh = 0 < instrument < MAX_INSTRUMENTS and shard.books[instrument]["definition"] == 0
+    if not fresh or ticks < 2 or ticks > MAX_LADDER_TICKS or orders < 1:
         return _BAD_REFERENCE if ours else NOT_OURS
+    # The id is used up whatever comes, so that all shards agree whose it is: only its own shard
+    # knows whether it has room.
     book = shard.books[instrument]
     book["shard"] = definition["shard"]
+    book["definition"] = definition["sequence"]
     if ours:
         words = bitmap_words(ticks)
         if (
@@ -72,5 +77,4 @@ def define_instrument(shard: Any, inp: Any, command_slot: int) -> int:
     book["matched_here"] = np.int32(ours)
     book["order_capacity"] = orders
     book["tick_lot_value"] = definition["tick_lot_value"]
-    book["definition"] = definition["sequence"]
     return 0 if ours else NOT_OURS

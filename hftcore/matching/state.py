@@ -91,7 +91,7 @@ PROGRESS = np.dtype(
         ("index", "<i8"),  # of its next event
         ("leaves_qty", "<i8"),  # lots its aggressor has left
         ("slot", "<i8"),  # its order's slot, 0: none (REPLACE_ORDER)
-        ("reserved", "<i8"),
+        ("shard_count", "<i8"),  # shards of the venue
     ]
 )
 
@@ -221,6 +221,7 @@ def allocate(
     size: ShardSize,
     number: int = 0,
     *,
+    shard_count: int = 1,
     allow_replay: bool = False,
     memory: Allocator = private_memory,
 ) -> Shard:
@@ -232,6 +233,8 @@ def allocate(
         From `shard_size`.
     number : int
         Which shard of the venue this is; shard 0 answers what belongs to no instrument.
+    shard_count : int
+        How many there are; shard 0 refuses a listing for any other.
     allow_replay : bool
         Whether recordings may be replayed (REPLAY_ADD).
     memory : Allocator
@@ -251,6 +254,7 @@ def allocate(
         moved=memory("moved", np.dtype(np.int64), moved_count, False),
     )
     shard.progress["shard"] = number
+    shard.progress["shard_count"] = shard_count
     shard.progress["allow_replay"] = allow_replay
     shard.progress["used_slots"] = 1
     shard.progress["used_levels"] = 1

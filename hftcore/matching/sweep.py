@@ -13,6 +13,7 @@ import numpy as np
 
 from hftcore.matching.book import empty_level, forget_order, price_of, rung_of
 from hftcore.matching.emit import ROOM, emit_trade
+from hftcore.matching.order_index import bucket_of
 from hftcore.messages import Flags
 from ipc.intrinsics import prefetch
 from ipc.kernel import kernel
@@ -24,6 +25,17 @@ _LAST = int(Flags.LAST)
 def crosses(opposite: Any, price: int) -> bool:
     """Return whether an order at this price would trade now with the side `opposite`."""
     return opposite["best"] <= rung_of(opposite, price)
+
+
+@kernel(inline=True)
+def foresee_fills(shard: Any, slot: int) -> None:
+    """Ask for what the next fill, of the order in `slot`, and the one behind it will need."""
+    order = shard.orders[np.uintp(slot)]
+    prefetch(shard.orders, np.uintp(np.int64(order["next"])))
+    order_id = order["order_id"]
+    prefetch(shard.homes, np.uintp(order_id & (len(shard.homes) - 1)))
+    if shard.progress[0]["moved_ids"] != 0:
+        prefetch(shard.moved, np.uintp(bucket_of(order_id, len(shard.moved))))
 
 
 @kernel(inline=True)
@@ -69,10 +81,7 @@ def sweep(
             order = shard.orders[np.uintp(slot)]
             resting = order["leaves_qty"]
             behind = np.int64(order["next"])
-            # two fills ahead the order, one fill ahead its entry in the index
-            coming = shard.orders[np.uintp(behind)]
-            prefetch(shard.orders, np.uintp(np.int64(coming["next"])))
-            prefetch(shard.homes, np.uintp(coming["order_id"] & (len(shard.homes) - 1)))
+            foresee_fills(shard, behind)
             fill = min(leaves_qty, resting)
             leaves_qty -= fill
             resting -= fill

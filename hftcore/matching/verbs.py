@@ -207,7 +207,7 @@ def change_order(
 ) -> tuple[int, bool]:
     """Cancel, reduce or replace a resting order."""
     command = inp.orders[np.uintp(command_slot)]
-    slot = find_order(shard, inp.changes[np.uintp(command_slot)]["order_id"])
+    slot = find_order(shard, inp.words[np.uintp(command_slot * 8 + 6)])  # order_id
     order = shard.orders[np.uintp(slot)]
     sides = np.int64(-1)
     if slot != 0 and order["account_id"] == command["account_id"]:

@@ -208,15 +208,25 @@ def detected_stream(source: Callable[[], Iterator[Entry]], where: str) -> Stream
         furthest = sorted(readings, key=lambda stream: readings[stream][0])
         if readings[furthest[0]][0] < readings[furthest[1]][0]:
             return furthest[1]
-    raise UsageRefused(
-        "these records don't say which stream they are",
-        expected="bytes that can be commands or events, not both or neither",
-        found="; ".join(
-            f"as {stream}: {objection or f'{count} records fit'}"
-            for stream, (count, objection) in readings.items()
-        ),
-        where=where.rpartition(",")[0],
-        remedy="say --kind commands or --kind events",
+    found = "; ".join(
+        f"as {stream}: {objection or f'{count} records fit'}"
+        for stream, (count, objection) in readings.items()
+    )
+    file = where.rpartition(",")[0]
+    if fitting:
+        raise UsageRefused(
+            "these records may be commands or events",
+            expected="records that can only be one of them",
+            found=found,
+            where=file,
+            remedy="say --kind commands or --kind events",
+        )
+    raise Refused(
+        "these are no records",
+        expected=f"{SLOT_BYTES}-byte slots of commands or events",
+        found=found,
+        where=file,
+        remedy="name a file of slots; --kind prints what stands before the damage",
     )
 
 
