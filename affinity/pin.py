@@ -109,7 +109,7 @@ def _pin_thread(thread: int, process: int, wanted: set[int]) -> None:
             expected=f"a process of this user, cpus among {format_cpu_list(usable_cpus())}",
             found=f"cpus {format_cpu_list(wanted) or 'none'} ({error})",
             where=where,
-            remedy="choose cpus that are online and in the cpuset (`hft doctor` lists them)",
+            remedy="choose cpus that are online and in the cpuset (`usable_cpus()` lists them)",
         ) from error
     if found != wanted:
         raise PlacementRefused(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import ipc.errors  # noqa: F401  refuses under python -O, whatever is imported of this package
+
 if TYPE_CHECKING:
     from hftcore.exchange import Exchange
     from hftcore.instruments import Instrument

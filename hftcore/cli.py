@@ -29,6 +29,10 @@ app = typer.Typer(
     add_completion=False,
     invoke_without_command=True,
 )
+FORMATS = ("itch", "lobster")
+"""Those of `hftcore.marketdata.sources`, which takes too long to import here."""
+KNOWN_VALUES = {"--format": FORMATS}
+"""What an option that was given no value may be."""
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
 
@@ -49,7 +53,9 @@ def root(
 @app.command()
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording by an exchange.")],
-    format_: Annotated[str, typer.Option("--format", help="How FILE is written: itch, lobster.")],
+    format_: Annotated[
+        str, typer.Option("--format", metavar="|".join(FORMATS), help="How FILE is written.")
+    ],
     instrument: Annotated[
         str | None, typer.Option(help="Replay this symbol only; default: all.")
     ] = None,
@@ -76,7 +82,7 @@ def bench(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Measure the product, open loop, and verify the answer that was measured."""
+    """Measure the product, as fast as it goes, and verify the answer that was measured."""
     from perf import bench as work
 
     return work.main(suite, case=case, json=json, smoke=smoke)
@@ -186,6 +192,10 @@ def usage_refusal(error: Exception) -> UsageRefused | None:
             expected = "one of " + ", ".join(commands)
         else:
             expected = context.get_usage().removeprefix("Usage: ")
+    # an option without its value comes without a context, one that is missing as its parameter
+    meant = getattr(getattr(error, "param", None), "opts", [getattr(error, "option_name", "")])
+    for name in KNOWN_VALUES.keys() & set(meant):
+        expected = f"one of {', '.join(KNOWN_VALUES[name])}"
     what = what.strip().rstrip(".")
     return UsageRefused(what[:1].lower() + what[1:], expected=expected, remedy=remedy)
 

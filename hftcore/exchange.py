@@ -9,23 +9,24 @@ import each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hftcore.arguments import client_order_id_bytes, depth_of, named, whole
 from hftcore.engine.client import client_of
 from hftcore.engine.matcher import matcher_of
 from hftcore.engine.sequencer import sequencer_of
-from hftcore.errors import OrderRefused
+from hftcore.errors import ConfigurationRefused, OrderRefused
 from hftcore.instruments import DEFAULT_INSTRUMENTS, Instrument, Number, definition
 from hftcore.limits import FIRST_SEQUENCE
 from hftcore.matching.depth import read_depth
 from hftcore.matching.state import allocate, shard_size
 from hftcore.matching.state_hash import book_hash
 from hftcore.messages import (
-    CLIENT_ORDER_ID_BYTES,
     MAX_SEQUENCE,
     NEW_ORDER,
     ORDER_CHANGE,
@@ -42,10 +43,12 @@ from hftcore.play import Played, Roles, play_rows
 from hftcore.reports import (
     BookView,
     Event,
-    PriceLevel,
+    OrderState,
     Report,
     Trade,
+    book_of,
     decode_event,
+    fold,
     report_of,
     trade_of,
 )
@@ -68,6 +71,11 @@ class Exchange:
     start_ns : int
         What the clock shows at first, UTC nanoseconds; `advance` moves it.
 
+    Raises
+    ------
+    ConfigurationRefused
+        An instrument can't be listed here, or a parameter can't be.
+
     Examples
     --------
     >>> exchange = Exchange()
@@ -85,8 +93,11 @@ class Exchange:
         first_sequence: int = FIRST_SEQUENCE,
         start_ns: int = 0,
     ) -> None:
+        whole(ring_capacity, "ring_capacity", 1, 1 << 30, ConfigurationRefused)
+        whole(first_sequence, "first_sequence", 1, MAX_SEQUENCE, ConfigurationRefused)
+        whole(start_ns, "start_ns", 0, (1 << 63) - 1, ConfigurationRefused)
         self._instruments = dict(enumerate(instruments, 1))
-        self._ids = {item.symbol: number for number, item in self._instruments.items()}
+        self._ids: dict[str, int] = {}
         self.ingress, self.commands, self.events_ring = (
             Ring.local(ring_capacity) for _ in range(3)
         )
@@ -101,8 +112,31 @@ class Exchange:
         for ring in (self.ingress, self.commands, self.events_ring):
             ring.add_gating_reader(0)
         self._log: list[NDArray[np.int64]] = []
+        self._orders: dict[int, OrderState] = {}  # those that rest
         for number, item in self._instruments.items():
-            self.execute(definition(item, number))
+            self._list(item, number)
+
+    def _list(self, instrument: Instrument, number: int) -> None:
+        """List an instrument; refuse what the venue does not echo."""
+        if instrument.symbol in self._ids:
+            raise ConfigurationRefused(
+                "two instruments have one symbol",
+                expected="each symbol once",
+                found=instrument.symbol,
+                where=f"instruments {self._ids[instrument.symbol]} and {number}",
+                remedy="rename one, or leave it out",
+            )
+        answers = self.execute(definition(instrument, number))
+        if [answer.kind for answer in answers] != [CommandKind.INSTRUMENT_DEFINE]:
+            reasons = [answer.reject_reason.name for answer in answers]
+            raise ConfigurationRefused(
+                "the venue does not list the instrument",
+                expected="shard 0, the only one of an Exchange, and limits that fit it",
+                found=f"{', '.join(reasons) or 'no answer'} (shard {instrument.shard})",
+                where=instrument.symbol,
+                remedy="correct the instrument; BAD_REFERENCE and no answer are about its shard",
+            )
+        self._ids[instrument.symbol] = number
 
     # -- orders ---------------------------------------------------------------------------------
 
@@ -131,15 +165,25 @@ class Exchange:
         order: Any = row[:8].view(NEW_ORDER)[0]
         order["price"] = instrument.ticks(price)
         order["qty"] = instrument.lots(qty)
-        order["side"] = _named(Side, side, "side")
-        kind = _named(OrderType, order_type, "order_type")
+        order["side"] = named(Side, side, "side")
+        kind = named(OrderType, order_type, "order_type")
         order["order_type"] = kind
         default = "ioc" if kind == OrderType.MARKET else "gtc"
-        order["time_in_force"] = _named(TimeInForce, time_in_force or default, "time_in_force")
-        return report_of(self.execute(row), instrument)
+        order["time_in_force"] = named(TimeInForce, time_in_force or default, "time_in_force")
+        return self._reported(row, instrument)
 
-    def cancel(self, order: Report | int, symbol: str = "", *, account: int = 1) -> Report:
-        """Cancel a resting order: a Report of `submit`, or an order_id and its symbol."""
+    def cancel(
+        self, order: Report | int, symbol: str = "", *, account: int | None = None
+    ) -> Report:
+        """Cancel a resting order.
+
+        Parameters
+        ----------
+        order : Report or int
+            What `submit` returned, or an order_id; with an order_id, its symbol too.
+        account : int
+            Who asks; default: the account of the Report, or 1.
+        """
         return self._change(CommandKind.CANCEL_ORDER, order, symbol, account)
 
     def replace(
@@ -149,7 +193,7 @@ class Exchange:
         *,
         price: Number,
         qty: Number,
-        account: int = 1,
+        account: int | None = None,
         client_order_id: str = "",
     ) -> Report:
         """Give a resting order a new price and a new total quantity (filled lots included)."""
@@ -158,7 +202,7 @@ class Exchange:
         )
 
     def reduce(
-        self, order: Report | int, symbol: str = "", *, qty: Number, account: int = 1
+        self, order: Report | int, symbol: str = "", *, qty: Number, account: int | None = None
     ) -> Report:
         """Take a quantity off a resting order, which keeps its place."""
         return self._change(CommandKind.REDUCE_ORDER, order, symbol, account, None, qty)
@@ -168,36 +212,41 @@ class Exchange:
         kind: CommandKind,
         order: Report | int,
         symbol: str,
-        account: int,
+        account: int | None,
         price: Number | None = None,
         qty: Number | None = None,
         client_order_id: str = "",
     ) -> Report:
-        order_id = order.order_id if isinstance(order, Report) else order
-        if isinstance(order, Report) and not symbol:
-            symbol = order.symbol
+        if isinstance(order, Report):
+            symbol = symbol or order.symbol
+            account = order.account_id if account is None else account
+            order = order.order_id
+        account = 1 if account is None else account
         instrument, row = self._row(kind, symbol, account, client_order_id)
         change: Any = row[:8].view(ORDER_CHANGE)[0]
-        change["order_id"] = _int64(order_id, "order_id")
+        change["order_id"] = whole(order, "order_id", -(1 << 63), (1 << 63) - 1)
         if price is not None:
             change["price"] = instrument.ticks(price)
         if qty is not None:
             change["qty"] = instrument.lots(qty)
-        return report_of(self.execute(row), instrument)
+        return self._reported(row, instrument)
+
+    def _reported(self, row: NDArray[np.int64], instrument: Instrument) -> Report:
+        """Play a command and report the state of its order after it."""
+        events, states = self._executed(row)
+        order_id = events[0].order_id
+        state = states.get(order_id) or self._orders.get(order_id)
+        account_id = int(row[:8].view(NEW_ORDER)[0]["account_id"])
+        if state is not None and state.account_id == account_id:
+            instrument = self._instruments[state.instrument_id]
+        return report_of(events, instrument, account_id, state)
 
     def _row(
         self, kind: CommandKind, symbol: str, account: int, client_order_id: str
     ) -> tuple[Instrument, NDArray[np.int64]]:
         instrument = self.instrument(symbol)
-        if not 0 < account < 1 << 32:
-            raise OrderRefused("no such account", expected="1 to 2^32 - 1", found=str(account))
-        name = client_order_id.encode()
-        if len(name) > CLIENT_ORDER_ID_BYTES:
-            raise OrderRefused(
-                "the client_order_id is too long",
-                expected=f"at most {CLIENT_ORDER_ID_BYTES} bytes",
-                found=f"{len(name)} bytes",
-            )
+        account = whole(account, "account", 1, (1 << 32) - 1)
+        name = client_order_id_bytes(client_order_id)
         row = np.zeros(16, np.int64)
         head: Any = row[:8].view(NEW_ORDER)[0]
         head["kind"] = kind
@@ -229,17 +278,10 @@ class Exchange:
     def book(self, symbol: str, depth: int = 10) -> BookView:
         """Return the best levels of a book."""
         instrument = self.instrument(symbol)
+        depth = min(depth_of(depth), instrument.order_capacity)  # no more levels than orders
         levels = np.zeros((2, depth, 3), np.int64)
         read_depth(self.shard, self._ids[symbol], levels)
-        bids, asks = (
-            tuple(
-                PriceLevel(instrument.price(price), instrument.qty(qty), int(orders))
-                for price, qty, orders in side
-                if orders
-            )
-            for side in levels
-        )
-        return BookView(symbol, bids, asks)
+        return book_of(levels, instrument)
 
     def book_hash(self, symbol: str) -> int:
         """Return the hash of a book: equal books, equal hashes, in any process and layout."""
@@ -248,7 +290,7 @@ class Exchange:
 
     def instrument(self, symbol: str) -> Instrument:
         """Return the instrument of a symbol; refuse an unknown one."""
-        if symbol not in self._ids:
+        if not isinstance(symbol, str) or symbol not in self._ids:
             raise OrderRefused(
                 "there is no such symbol",
                 expected=", ".join(self._ids) or "none is listed",
@@ -258,14 +300,19 @@ class Exchange:
 
     def advance(self, seconds: float) -> int:
         """Move the clock on and return what it shows, in UTC nanoseconds."""
+        if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+            raise OrderRefused(
+                "this is no span of time", expected="a number of seconds", found=repr(seconds)
+            )
         if seconds < 0:
             raise OrderRefused(
                 "time does not go back", expected="0 seconds or more", found=str(seconds)
             )
         state = self.sequencer.state
         now = max(int(state["clock_ns"][0]), int(state["sequenced_ns"][0]))
-        state["clock_ns"] = now + round(seconds * 1e9)
-        return int(state["clock_ns"][0])
+        shown = now + round(seconds * 1e9)
+        state["clock_ns"] = whole(shown, "clock", 0, (1 << 63) - 1)
+        return shown
 
     @property
     def next_sequence(self) -> int:
@@ -276,9 +323,24 @@ class Exchange:
 
     def execute(self, row: NDArray[np.int64]) -> tuple[Event, ...]:
         """Play one command (int64[16], slot A then B) and return its events."""
-        played = self.play(row.reshape(1, 16), log=True)
-        self._log.extend(played.log)
-        return tuple(decode_event(words, self._instruments) for words in played.log)
+        return self._executed(row)[0]
+
+    def _executed(self, row: NDArray[np.int64]) -> tuple[tuple[Event, ...], dict[int, OrderState]]:
+        """Play one command; return its events and the state of each order they are about."""
+        log = self._played(row.reshape(1, -1), 0, True, None).log
+        self._log.extend(log)
+        events = tuple(decode_event(words, self._instruments) for words in log)
+        return events, self._followed(log)
+
+    def _followed(self, log: NDArray[np.int64]) -> dict[int, OrderState]:
+        """Carry the states of the orders along some events; return those that changed."""
+        states = fold(self._orders, log)
+        for order_id, state in states.items():
+            if state.leaves_qty:
+                self._orders[order_id] = state
+            else:
+                self._orders.pop(order_id, None)
+        return states
 
     def play(
         self,
@@ -289,6 +351,9 @@ class Exchange:
         progress: Callable[[int], None] | None = None,
     ) -> Played:
         """Play commands at the speed of the kernels.
+
+        Without `log` the fills of orders are not followed: what a later `Report` says of cum_qty
+        and order_status leaves them out. The events are in neither `events` nor `trades`.
 
         Parameters
         ----------
@@ -301,6 +366,18 @@ class Exchange:
         progress : callable
             Called now and then with the number of commands played so far.
         """
+        played = self._played(rows, depth_of(depth), log, progress)
+        if log:
+            self._followed(played.log)
+        return played
+
+    def _played(
+        self,
+        rows: NDArray[np.int64],
+        depth: int,
+        log: bool,
+        progress: Callable[[int], None] | None,
+    ) -> Played:
         if rows.ndim != 2 or rows.shape[1] != 16 or rows.dtype != np.int64:
             raise OrderRefused(
                 "these are not rows of commands",
@@ -314,22 +391,3 @@ class Exchange:
                 found=f"{self.next_sequence} + {len(rows)}",
             )
         return play_rows(self.roles, rows, depth, log=log, progress=progress)
-
-
-def _named(enum: Any, name: str, what: str) -> Any:
-    """Find an enum's member by its name in any case."""
-    found = getattr(enum, str(name).upper(), None)
-    if found is None:
-        raise OrderRefused(
-            f"there is no such {what}",
-            expected=", ".join(member.name.lower() for member in enum),
-            found=repr(name),
-        )
-    return found
-
-
-def _int64(value: int, what: str) -> int:
-    """Refuse an integer that does not fit its field."""
-    if not -(1 << 63) <= value < 1 << 63:
-        raise OrderRefused(f"the {what} is out of range", expected="an int64", found=str(value))
-    return value

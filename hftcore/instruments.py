@@ -16,9 +16,19 @@ from numpy.typing import NDArray
 
 from hftcore.errors import ConfigurationRefused, OrderRefused
 from hftcore.limits import MAX_INSTRUMENTS, MAX_LADDER_TICKS, MAX_ORDERS
-from hftcore.messages import INSTRUMENT_DEFINE, SYMBOL, CommandKind, Flags
+from hftcore.messages import (
+    INSTRUMENT_DEFINE,
+    SYMBOL,
+    CommandKind,
+    Flags,
+    OrderType,
+    TimeInForce,
+)
 
 Number = Decimal | int | str | float
+ALLOWED_TYPES = (OrderType.LIMIT, OrderType.MARKET)
+ALLOWED_TIFS = (TimeInForce.GTC, TimeInForce.IOC)
+"""What the matcher takes so far; a listing says so."""
 
 
 def exact(value: Number, what: str) -> Decimal:
@@ -162,6 +172,8 @@ def definition(instrument: Instrument, instrument_id: int) -> NDArray[np.int64]:
     tail: Any = words[8:].view(SYMBOL)[0]
     encoded = instrument.symbol.encode()
     tail["symbol"][: len(encoded)] = list(encoded)
+    tail["allowed_types"] = sum(1 << order_type for order_type in ALLOWED_TYPES)
+    tail["allowed_tifs"] = sum(1 << time_in_force for time_in_force in ALLOWED_TIFS)
     for step, size, digits in (
         (instrument.tick, "tick_size", "price_decimals"),
         (instrument.lot, "lot_size", "qty_decimals"),

@@ -6,29 +6,39 @@ command, the account, in an event, its index. Little-endian, every byte named, 0
 every id and code. Prices are whole ticks, quantities whole lots, money whole minor units.
 
 Two streams. **Commands** (gateway -> sequencer -> matcher, journal): slot A says what to do and
-what the gate decided, slot B (ORIGIN) where it came from and at which fee rates. A kernel needs
-slot A; slot B is copied through. **Events** (matcher -> reporter, publisher, ledger, history): slot
-A is the same for every event and holds only what the public may see, slot B what only the parties
-may see, so a feed is cut from slot A alone. `ACCEPTED` introduces an order with everything that
-identifies it; later events name it by order_id, so the frequent ones (a cancel, a price move) are
-one slot.
+what the gate decided, slot B (ORIGIN) where it came from and at which fee rates. Matching decides
+by slot A (a MARKET_BUDGET order alone also by slot B's taker_rate); the rest of B is copied
+through. A command of a gateway names its ingress; one that the sequencer itself writes (a phase
+change by schedule) has one slot, if its kind allows it. **Events** (matcher -> reporter, publisher,
+ledger, history): slot A is the same for every event and holds only what the public may see, slot B
+what only the parties may see, so a feed is cut from slot A alone. `ACCEPTED` introduces an order
+with everything that identifies it; later events name it by order_id, so the frequent ones (a
+cancel, a price move) are one slot.
+
+Slot A never reveals hidden lots. The `ACCEPTED` of an order with display_qty has its total, so it
+is not public; its public add is `BOOKED` with the displayed lots under a public reference. Slot B
+of every later event of it is FILLS or, told by the flag STATE, ORDER_STATE: private order_id and
+leaves. A client_order_id of the command's own then follows in a `STATUS`, which is never public.
 
 An event's identity, and the exec_id on every protocol, is (sequence, index). The last event of a
 command carries the LAST flag, or a WATERMARK follows: readers advance their positions there only.
 A command that touches no book is echoed: the same bytes with ECHO added to the kind.
 
 Rejected: one layout for all kinds with unions by order type (56 bytes do not hold them); accounts
-in slot A (a feed would have to blank them). Terms that most orders lack travel in a linked
-ORDER_TERMS command before the order.
+in slot A (a feed would have to blank them). What most orders lack travels in a linked command
+before the order: ORDER_TERMS, or ORDER_REFERENCE with the client_order_id of the order meant. It
+names no ingress; the pair counts once, by the linked order's ORIGIN.
 
-Readers, `hft dump` and the documentation derive from the tables at the end.
+Readers, `hft dump` and the documentation derive from the tables at the end; a ring's region has
+`stream_layout` as its layout, so that programs of two versions never meet on one.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -118,7 +128,7 @@ class Liquidity(IntEnum):
 
 
 class ExecType(IntEnum):
-    """FIX tag 150: what an execution report reports."""
+    """FIX tag 150: what a gateway's execution report carries; no record here has it."""
 
     NEW = 1
     TRADE = 2
@@ -183,6 +193,8 @@ class CommandKind(IntEnum):
     TRANSFER = 33
     MINT = 34
     BURN = 35
+    ORDER_REFERENCE = 36
+    ASSET_DEFINE = 37
 
 
 class EventKind(IntEnum):
@@ -220,6 +232,8 @@ class Flags(IntFlag):
     """Event: the order stays where it is in its queue."""
     LINKED = 1 << 4
     """Command: belongs together with the next one; kept or truncated whole."""
+    STATE = 1 << 5
+    """Event: slot B is ORDER_STATE."""
     TWO_SLOTS = 1 << 7
     """A second slot follows."""
 
@@ -233,9 +247,10 @@ class ExecFlags(IntFlag):
     HAS_TERMS = 1 << 2
     """An ORDER_TERMS command precedes this order."""
     BY_CLIENT_ORDER_ID = 1 << 3
-    """The client_order_id names the order meant; order_id is stamped by the gate."""
+    """A client_order_id names the order meant; order_id is stamped by the gate. It is the one in
+    ORIGIN, or with HAS_CLIENT_ORDER_ID the one in the ORDER_REFERENCE that precedes."""
     HAS_CLIENT_ORDER_ID = 1 << 4
-    """A cancel or replace brings a client_order_id of its own."""
+    """A cancel or replace brings a client_order_id of its own, in ORIGIN."""
     DUPLICATE = 1 << 5
     """A status report that answers a repeated order."""
 
@@ -360,6 +375,16 @@ ORDER_TERMS = layout(
     Field("peg_kind", "u1", "PegKind; sender"),
     Field("contingency", "u1", "1: one cancels the other, with the next order; sender"),
 )
+ORDER_STATUS = layout(
+    *_COMMAND,
+    Field("cum_qty", "<i8", "lots filled, as settled; gate"),
+    Field("leaves_qty", "<i8", "lots left, as settled, hidden ones included; gate"),
+    Field("order_id", "<i8", "sequence of the order's NEW_ORDER; sender or gate"),
+    Field("order_status", "u1", "OrderStatus, PENDING: not settled yet; gate"),
+    Field("reserved", "(3,)u1", "zero"),
+    Field("exec_flags", "<u2", "ExecFlags; sender, DUPLICATE: gate"),
+    Field("reject_reason", "<u2", "RejectReason, 0: accepted; gate"),
+)
 MASS_CANCEL = layout(
     *_COMMAND,
     Field("parent_sequence", "<i8", "of the command that was expanded, 0: this one; sequencer"),
@@ -369,6 +394,15 @@ MASS_CANCEL = layout(
     Field("side", "u1", "Side, 0: both; sender"),
     Field("cause", "u1", "CommandKind of the parent; sequencer"),
     Field("reject_reason", "<u2", "RejectReason, 0: accepted; gate"),
+)
+EXPIRE_SLICE = layout(
+    *_COMMAND,
+    Field("due_ns", "<i8", "UTC nanoseconds: orders that expire then or before; sequencer"),
+    Field("first_order_id", "<i8", "lowest order_id of this slice; sequencer"),
+    Field("last_order_id", "<i8", "highest order_id of this slice; sequencer"),
+    Field("parent_lag", "<u4", "sequence - sequence of the TIME or PHASE_CHANGE; sequencer"),
+    Field("time_in_force", "u1", "TimeInForce that expires, 0: any; sequencer"),
+    Field("reserved", "(3,)u1", "zero"),
 )
 PHASE_CHANGE = layout(
     *_COMMAND,
@@ -417,7 +451,17 @@ SYMBOL = layout(
     Field("lot_size", "<i8", "in 10^-qty_decimals of the base asset; operator"),
     Field("allowed_types", "<u4", "bit OrderType: allowed; operator"),
     Field("allowed_tifs", "<u4", "bit TimeInForce: allowed; operator"),
-    Field("reserved", "(16,)u1", "zero"),
+    Field("ingress_id", "<i8", "gateway << 48 | sequence in its ingress ring, 0: none; gateway"),
+    Field("incarnation", "<u4", "start count of the gateway; gateway"),
+    Field("session_id", "<u4", "0: the venue itself; gateway"),
+)
+ASSET_DEFINE = layout(
+    *_COMMAND,
+    Field("code", "(16,)u1", "ASCII, zero-filled; operator"),
+    Field("asset_id", "<u2", "operator"),
+    Field("decimals", "u1", "digits of the minor unit after the point; operator"),
+    Field("reserved", "(5,)u1", "zero"),
+    *_JUDGED,
 )
 INSTRUMENT_RULES = layout(
     *_COMMAND,
@@ -428,12 +472,25 @@ INSTRUMENT_RULES = layout(
 )
 TRADE_BUST = layout(
     *_COMMAND,
-    _PRICE,
-    Field("qty", "<i8", "lots of the trade; operator"),
+    Field("price", "<i8", "ticks, of the trade; gate"),
+    Field("qty", "<i8", "lots of the trade; gate"),
+    Field("busted_feed_sequence", "<i8", "of the trade: its public reference; gate"),
+    *_JUDGED,
+)
+BUST = layout(
+    _RING,
     Field("busted_sequence", "<i8", "of the trade; operator"),
+    Field("resting_order_id", "<i8", "gate"),
+    Field("aggressor_order_id", "<i8", "gate"),
+    Field("ingress_id", "<i8", "gateway << 48 | sequence in its ingress ring, 0: none; gateway"),
+    Field("incarnation", "<u4", "start count of the gateway; gateway"),
+    Field("session_id", "<u4", "of the operator; gateway"),
+    Field("resting_account_id", "<u4", "gate"),
+    Field("aggressor_account_id", "<u4", "gate"),
     Field("busted_index", "<u4", "of the trade; operator"),
-    Field("exec_flags", "<u2", "ExecFlags; sender"),
-    Field("reject_reason", "<u2", "RejectReason, 0: accepted; gate"),
+    Field("side", "u1", "Side of the aggressor; gate"),
+    Field("liquidity", "u1", "Liquidity of the aggressor; gate"),
+    Field("reserved", "(2,)u1", "zero"),
 )
 VENUE_STATE = layout(
     *_COMMAND,
@@ -498,13 +555,13 @@ EVENT = layout(
     Field("sequence", "<i8", "of the command that caused it; from the command"),
     Field("sequenced_ns", "<i8", "UTC nanoseconds; from the command"),
     Field("feed_sequence", "<i8", "gapless per instrument, 0: not public; matcher"),
-    Field("order_id", "<i8", "public reference of the order (TRADE: of the resting one); matcher"),
+    Field("order_id", "<i8", "public reference (TRADE: resting's; TRADE_BUSTED: trade's); matcher"),
     Field("price", "<i8", "ticks; matcher"),
     Field(
         "qty",
         "<i8",
-        "lots: ACCEPTED, REJECTED total; TRADE traded; CANCELED, EXPIRED taken off the order;"
-        " BOOKED, REPLACED, RESTATED leaves; matcher",
+        "lots: ACCEPTED, REJECTED total; TRADE, TRADE_BUSTED traded; CANCELED, EXPIRED taken off"
+        " the order; BOOKED, REPLACED, RESTATED leaves; hidden ones never but in ACCEPTED; matcher",
     ),
 )
 PARTY = layout(
@@ -534,6 +591,22 @@ FILLS = layout(
     Field("stp_mode", "u1", "StpMode applied (PREVENTED_MATCH); matcher"),
     Field("reserved", "(6,)u1", "zero"),
 )
+ORDER_STATE = layout(
+    _RING,
+    Field("order_id", "<i8", "private: sequence of the order's NEW_ORDER; matcher"),
+    Field("cum_qty", "<i8", "lots filled; matcher"),
+    Field("leaves_qty", "<i8", "lots left, hidden ones included, 0 in a final state; matcher"),
+    Field("cum_value", "<i8", "ticks x lots of the fills: / cum_qty is the average price; matcher"),
+    Field("full_qty", "<i8", "lots: slot A's qty with the hidden ones; matcher"),
+    Field("account_id", "<u4", "of the order; matcher"),
+    Field("session_id", "<u4", "from the command"),
+    Field("exec_flags", "<u2", "ExecFlags of the command; from the command"),
+    Field("reject_reason", "<u2", "RejectReason, 0: none; gate or matcher"),
+    Field("order_status", "u1", "OrderStatus; matcher"),
+    Field("command_kind", "u1", "CommandKind that caused it; matcher"),
+    Field("order_type", "u1", "OrderType of the order; matcher"),
+    Field("time_in_force", "u1", "TimeInForce of the order; matcher"),
+)
 AUCTION = layout(
     _RING,
     Field("imbalance_qty", "<i8", "lots left over at the indicative price; matcher"),
@@ -549,59 +622,77 @@ AUCTION = layout(
 )
 
 Layouts = tuple[np.dtype[Any], np.dtype[Any] | None]
-COMMANDS: dict[CommandKind, Layouts] = {
-    CommandKind.NEW_ORDER: (NEW_ORDER, ORIGIN),
-    CommandKind.CANCEL_ORDER: (ORDER_CHANGE, ORIGIN),
-    CommandKind.REPLACE_ORDER: (ORDER_CHANGE, ORIGIN),
-    CommandKind.REDUCE_ORDER: (ORDER_CHANGE, ORIGIN),
-    CommandKind.ORDER_TERMS: (ORDER_TERMS, None),
-    CommandKind.ORDER_STATUS: (ORDER_CHANGE, ORIGIN),
-    CommandKind.MASS_CANCEL: (MASS_CANCEL, ORIGIN),
-    CommandKind.MASS_CANCEL_SLICE: (MASS_CANCEL, None),
-    CommandKind.MASS_CANCEL_DONE: (MASS_CANCEL, ORIGIN),
-    CommandKind.EXPIRE_SLICE: (MASS_CANCEL, None),
-    CommandKind.PHASE_CHANGE: (PHASE_CHANGE, None),
-    CommandKind.BAND_CHANGE: (BAND_CHANGE, None),
-    CommandKind.SCHEDULE_ENTRY: (SCHEDULE_ENTRY, None),
-    CommandKind.INSTRUMENT_DEFINE: (INSTRUMENT_DEFINE, SYMBOL),
-    CommandKind.INSTRUMENT_RULES: (INSTRUMENT_RULES, None),
-    CommandKind.TRADE_BUST: (TRADE_BUST, FILLS),
-    CommandKind.TIME: (VENUE_STATE, None),
-    CommandKind.EPOCH: (VENUE_STATE, None),
-    CommandKind.CHECKPOINT: (VENUE_STATE, None),
-    CommandKind.EVENT_HASH: (EVENT_HASH, None),
-    CommandKind.SESSION_ATTACH: (SESSION, None),
-    CommandKind.SESSION_DETACH: (SESSION, None),
-    CommandKind.SESSION_TIMER: (SESSION, None),
-    CommandKind.GATEWAY_DOWN: (SESSION, None),
-    CommandKind.ACCOUNT_OPEN: (ACCOUNT_STATE, ORIGIN),
-    CommandKind.ACCOUNT_LIMITS: (ACCOUNT_RULE, ORIGIN),
-    CommandKind.ACCOUNT_FEES: (ACCOUNT_STATE, ORIGIN),
-    CommandKind.KILL_SWITCH: (ACCOUNT_STATE, ORIGIN),
-    CommandKind.DEPOSIT: (POSTING, ORIGIN),
-    CommandKind.WITHDRAWAL_HOLD: (POSTING, ORIGIN),
-    CommandKind.WITHDRAWAL_SETTLE: (POSTING, ORIGIN),
-    CommandKind.WITHDRAWAL_VOID: (POSTING, ORIGIN),
-    CommandKind.TRANSFER: (POSTING, ORIGIN),
-    CommandKind.MINT: (POSTING, ORIGIN),
-    CommandKind.BURN: (POSTING, ORIGIN),
+Shapes = tuple[Layouts, ...]
+
+
+def _range(first: CommandKind, last: CommandKind, *shapes: Layouts) -> dict[CommandKind, Shapes]:
+    return dict.fromkeys(map(CommandKind, range(first, last + 1)), shapes)
+
+
+def _both(first: np.dtype[Any]) -> Shapes:
+    """Return the shapes of what the sequencer writes (one slot) and a gateway sends (two)."""
+    return ((first, None), (first, ORIGIN))
+
+
+COMMANDS: dict[CommandKind, Shapes] = {
+    CommandKind.NEW_ORDER: ((NEW_ORDER, ORIGIN),),
+    **_range(CommandKind.CANCEL_ORDER, CommandKind.REDUCE_ORDER, (ORDER_CHANGE, ORIGIN)),
+    CommandKind.ORDER_TERMS: ((ORDER_TERMS, None),),
+    CommandKind.ORDER_STATUS: ((ORDER_STATUS, ORIGIN),),
+    CommandKind.MASS_CANCEL: ((MASS_CANCEL, ORIGIN),),
+    CommandKind.MASS_CANCEL_SLICE: ((MASS_CANCEL, None),),
+    CommandKind.MASS_CANCEL_DONE: ((MASS_CANCEL, ORIGIN),),
+    CommandKind.EXPIRE_SLICE: ((EXPIRE_SLICE, None),),
+    CommandKind.PHASE_CHANGE: _both(PHASE_CHANGE),
+    CommandKind.BAND_CHANGE: _both(BAND_CHANGE),
+    CommandKind.SCHEDULE_ENTRY: _both(SCHEDULE_ENTRY),
+    CommandKind.INSTRUMENT_DEFINE: ((INSTRUMENT_DEFINE, SYMBOL),),
+    CommandKind.INSTRUMENT_RULES: _both(INSTRUMENT_RULES),
+    CommandKind.TRADE_BUST: ((TRADE_BUST, BUST),),
+    **_range(CommandKind.TIME, CommandKind.CHECKPOINT, (VENUE_STATE, None)),
+    CommandKind.EVENT_HASH: ((EVENT_HASH, None),),
+    **_range(CommandKind.SESSION_ATTACH, CommandKind.GATEWAY_DOWN, (SESSION, None)),
+    CommandKind.ACCOUNT_OPEN: ((ACCOUNT_STATE, ORIGIN),),
+    CommandKind.ACCOUNT_LIMITS: ((ACCOUNT_RULE, ORIGIN),),
+    **_range(CommandKind.ACCOUNT_FEES, CommandKind.KILL_SWITCH, (ACCOUNT_STATE, ORIGIN)),
+    **_range(CommandKind.DEPOSIT, CommandKind.BURN, (POSTING, ORIGIN)),
+    CommandKind.ORDER_REFERENCE: ((ORDER_CHANGE, ORIGIN),),  # of the order meant; price, qty 0
+    CommandKind.ASSET_DEFINE: _both(ASSET_DEFINE),
 }
-EVENTS: dict[EventKind, tuple[Layouts, ...]] = {
+"""Layouts of each command, one for each number of slots that it comes in."""
+EVENTS: dict[EventKind, Shapes] = {
     EventKind.ACCEPTED: ((EVENT, PARTY),),
     EventKind.REJECTED: ((EVENT, PARTY),),
-    EventKind.BOOKED: ((EVENT, None),),
+    EventKind.BOOKED: ((EVENT, None), (EVENT, ORDER_STATE)),
     EventKind.TRADE: ((EVENT, FILLS),),
-    EventKind.CANCELED: ((EVENT, None), (EVENT, PARTY)),
-    EventKind.EXPIRED: ((EVENT, None),),
-    EventKind.REPLACED: ((EVENT, None), (EVENT, PARTY)),
-    EventKind.RESTATED: ((EVENT, None),),
+    EventKind.CANCELED: ((EVENT, None), (EVENT, PARTY), (EVENT, ORDER_STATE)),
+    EventKind.EXPIRED: ((EVENT, None), (EVENT, ORDER_STATE)),
+    EventKind.REPLACED: ((EVENT, None), (EVENT, PARTY), (EVENT, ORDER_STATE)),
+    EventKind.RESTATED: ((EVENT, None), (EVENT, ORDER_STATE)),
     EventKind.TRIGGERED: ((EVENT, None),),
     EventKind.REFRESHED: ((EVENT, FILLS),),
     EventKind.PREVENTED_MATCH: ((EVENT, FILLS),),
-    EventKind.STATUS: ((EVENT, PARTY),),
+    EventKind.STATUS: ((EVENT, PARTY), (EVENT, ORDER_STATE)),
     EventKind.AUCTION_INDICATION: ((EVENT, AUCTION),),
     EventKind.PHASE_CHANGED: ((EVENT, AUCTION),),
-    EventKind.TRADE_BUSTED: ((EVENT, FILLS),),
+    EventKind.TRADE_BUSTED: ((EVENT, BUST),),
     EventKind.WATERMARK: ((EVENT, None),),
 }
-"""Layouts of each event, one for each number of slots that it comes in."""
+"""Layouts of each event; the number of slots and the flag STATE tell which."""
+
+
+def stream_layout(stream: Literal["commands", "events"]) -> int:
+    """Hash what two programs must agree on to share a stream, for the regions of its rings.
+
+    63 bits over FORMAT_VERSION, the stream's kinds with the names, formats and order of all fields
+    (no byte is unnamed), and every enum of this module. Events repeat commands, so those count.
+    """
+    said: list[Any] = [stream, FORMAT_VERSION, SLOT_BYTES, ECHO]
+    for kind, shapes in [*COMMANDS.items(), *(EVENTS.items() if stream == "events" else ())]:
+        slots = [None if dtype is None else dtype.descr for pair in shapes for dtype in pair]
+        said.append((kind.name, int(kind), slots))
+    for name, value in sorted(globals().items()):
+        if isinstance(value, type) and issubclass(value, IntEnum | IntFlag):
+            said += [(name, member.name, int(member)) for member in value]
+    digest = hashlib.blake2b(repr(said).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

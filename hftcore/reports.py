@@ -1,10 +1,15 @@
 """What a person sees of events: frozen dataclasses with decimals and names.
 
 Built from the raw slots at the edge of the venue (`Exchange`, tools); nothing inside uses them.
+
+What became of an order is not in the events of its last command alone: a cum_qty adds up over all
+of them, and an order that rests is filled by the commands of others. So `fold` carries an
+`OrderState` per order along the events, and a `Report` is the state of its order after a command.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -65,18 +70,38 @@ class Trade:
     sequenced_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class OrderState:
+    """What the events so far say of one order, in lots."""
+
+    instrument_id: int = 0
+    account_id: int = 0
+    cum_qty: int = 0
+    leaves_qty: int = 0
+    order_status: OrderStatus = OrderStatus.NEW
+
+
 @dataclass(frozen=True)
 class Report:
-    """What became of one command."""
+    """What became of one command and of the order that it is about, in FIX's words.
+
+    A refused change of an order that rests shows that order as it is; a refused new order, or a
+    change of an order that is not (or no longer) this account's, is REJECTED.
+    """
 
     symbol: str
+    account_id: int
+    """Whose command it was."""
     order_id: int
-    status: OrderStatus
+    order_status: OrderStatus
     cum_qty: Decimal
-    """Filled by this command."""
+    """Filled since the order was accepted."""
     leaves_qty: Decimal
+    """Still open; 0 in final states."""
     reject_reason: RejectReason
+    """NONE: the command was accepted."""
     trades: tuple[Trade, ...]
+    """Those of this command."""
     events: tuple[Event, ...]
 
 
@@ -108,6 +133,19 @@ class BookView:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def book_of(levels: NDArray[np.int64], instrument: Instrument) -> BookView:
+    """Read the levels of a book: int64[2, n, 3], bids and asks; price, qty and orders of each."""
+    bids, asks = (
+        tuple(
+            PriceLevel(instrument.price(price), instrument.qty(qty), int(orders))
+            for price, qty, orders in side
+            if orders
+        )
+        for side in levels
+    )
+    return BookView(instrument.symbol, bids, asks)
 
 
 def decode_event(words: NDArray[np.int64], instruments: dict[int, Instrument]) -> Event:
@@ -150,30 +188,86 @@ def trade_of(event: Event) -> Trade:
     )
 
 
-def report_of(events: tuple[Event, ...], instrument: Instrument) -> Report:
-    """Sum up the events of one command."""
-    first, last = events[0], events[-1]
-    trades = tuple(trade_of(event) for event in events if event.kind == EventKind.TRADE)
-    filled = sum((trade.qty for trade in trades), Decimal(0))
-    leaves = Decimal(0)
-    if first.kind == EventKind.REJECTED:
-        status = OrderStatus.REJECTED
-    elif last.kind == EventKind.CANCELED:
-        status = OrderStatus.CANCELED
-    elif last.kind == EventKind.EXPIRED:
-        status = OrderStatus.EXPIRED
-    elif last.kind == EventKind.TRADE:
-        status = OrderStatus.FILLED
-    else:
-        leaves = last.qty
-        status = OrderStatus.PARTIALLY_FILLED if trades else OrderStatus.NEW
+def fold(orders: Mapping[int, OrderState], log: NDArray[np.int64]) -> dict[int, OrderState]:
+    """Return the new state of each order that some events are about, by order_id.
+
+    Parameters
+    ----------
+    orders : mapping
+        The states before; an order that is not in it counts from here on only.
+    log : int64[n, 16]
+        Events in order, slot A then slot B.
+    """
+    states: dict[int, OrderState] = {}
+    head, fills = log[:, :8].view(EVENT)[:, 0], log[:, 8:].view(FILLS)[:, 0]
+    for kind, number, order_id, qty, account, *sides in zip(
+        *(head[name].tolist() for name in ("kind", "instrument_id", "order_id", "qty")),
+        log[:, 8:].view(PARTY)["account_id"][:, 0].tolist(),
+        *(fills[name].tolist() for name in _SIDES),
+        strict=True,
+    ):
+        if kind == EventKind.ACCEPTED:
+            states[order_id] = OrderState(number, account, 0, qty)
+        elif kind == EventKind.TRADE:
+            for each, owner, leaves in (sides[:3], sides[3:]):
+                cum = (states.get(each) or orders.get(each) or _UNSEEN).cum_qty + qty
+                status = OrderStatus.PARTIALLY_FILLED if leaves else OrderStatus.FILLED
+                states[each] = OrderState(number, owner, cum, leaves, status)
+        elif kind in _CHANGES:
+            before = states.get(order_id) or orders.get(order_id) or _UNSEEN
+            status = _CHANGES[kind]
+            if status is OrderStatus.NEW and before.cum_qty:
+                status = OrderStatus.PARTIALLY_FILLED
+            leaves = qty if status in _OPEN else 0
+            owner, cum = before.account_id, before.cum_qty
+            states[order_id] = OrderState(number, owner, cum, leaves, status)
+    return states
+
+
+_UNSEEN = OrderState()
+_SIDES = (
+    "resting_order_id", "resting_account_id", "resting_leaves_qty",
+    "aggressor_order_id", "aggressor_account_id", "aggressor_leaves_qty",
+)  # fmt: skip
+_OPEN = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+_CHANGES = {
+    int(EventKind.BOOKED): OrderStatus.NEW,
+    int(EventKind.REPLACED): OrderStatus.NEW,
+    int(EventKind.RESTATED): OrderStatus.NEW,
+    int(EventKind.CANCELED): OrderStatus.CANCELED,
+    int(EventKind.EXPIRED): OrderStatus.EXPIRED,
+}
+"""Status after an event of an order without fills; with fills, PARTIALLY_FILLED for NEW."""
+
+
+def report_of(
+    events: tuple[Event, ...],
+    instrument: Instrument,
+    account_id: int,
+    state: OrderState | None,
+) -> Report:
+    """Sum up one command.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        Of the order; of the command, when there is no such order.
+    account_id : int
+        Whose command it was.
+    state : OrderState or None
+        Of the order, after the command.
+    """
+    first = events[0]
+    if state is None or (first.reject_reason and state.account_id != account_id):
+        state = OrderState(order_status=OrderStatus.REJECTED)
     return Report(
         symbol=instrument.symbol,
+        account_id=account_id,
         order_id=first.order_id,
-        status=status,
-        cum_qty=filled,
-        leaves_qty=leaves,
+        order_status=state.order_status,
+        cum_qty=instrument.qty(state.cum_qty),
+        leaves_qty=instrument.qty(state.leaves_qty),
         reject_reason=first.reject_reason,
-        trades=trades,
+        trades=tuple(trade_of(event) for event in events if event.kind == EventKind.TRADE),
         events=events,
     )

@@ -8,3 +8,5 @@ stop (`signals`), and the cycle counter as a clock (`clock`). Only `kernel`, `in
 `errors` may be imported by the pure kernels of `matching` and `accounts`; a test reads the imports
 and enforces this.
 """
+
+import ipc.errors  # noqa: F401  refuses under python -O, whatever is imported of this package

@@ -131,6 +131,15 @@ def _check(status: os.stat_result, path: Path, *, mode: int) -> None:
             remedy="run as the user that runs the venue; if nobody should own it, remove it",
         )
     found = stat.S_IMODE(status.st_mode)
+    if found & ~mode and stat.S_ISDIR(status.st_mode):
+        raise RegionRefused(
+            "this directory is open to other users: no venue's, and nothing in it can be trusted",
+            expected=f"mode {mode:04o} or less",
+            found=f"mode {found:04o}",
+            where=str(path),
+            remedy=f"name a file in a venue's directory, such as {default_base()}/<venue>; if this "
+            "is one, find out who opened it and what was written, then start with a new one",
+        )
     if found & ~mode:
         raise RegionRefused(
             "this is open to other users and can't be trusted",

@@ -7,6 +7,18 @@ not import `hftcore`; `hftcore.errors` continues it.
 
 from __future__ import annotations
 
+__all__ = [
+    "AssertionsStripped",
+    "CellRefused",
+    "ClockRefused",
+    "KernelCacheRefused",
+    "LockHeld",
+    "Refused",
+    "RegionRefused",
+    "RingRefused",
+    "SignalRefused",
+]
+
 
 class Refused(Exception):
     """Refuse an input, a file, a region or a host, in words that lead to the remedy.
@@ -44,6 +56,30 @@ class Refused(Exception):
         super().__init__("; ".join([what, *parts]))
 
 
+class AssertionsStripped(Refused, SystemExit):
+    """Python runs without assertions.
+
+    A refusal that ends the interpreter when nobody catches it, in words and with no traceback: it
+    is raised by the import of the package itself, before any code of ours could print it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "hftcore does not run under python -O",
+            expected="assertions on: they guard each hand-over between kernels",
+            found="assertions stripped (python -O or PYTHONOPTIMIZE)",
+            remedy="start without -O and unset PYTHONOPTIMIZE; the assertions cost about 1 %",
+        )
+        # what the interpreter prints on stderr before it exits with 1
+        lines = [
+            f"hft: {self.what}",
+            f"  expected: {self.expected}",
+            f"  found:    {self.found}",
+            f"  remedy:   {self.remedy}",
+        ]
+        self.code = "\n".join(lines)
+
+
 class KernelCacheRefused(Refused):
     """The directory of compiled kernels can't be trusted or written."""
 
@@ -70,3 +106,7 @@ class ClockRefused(Refused):
 
 class LockHeld(Refused):
     """Another live process holds this role."""
+
+
+if not __debug__:
+    raise AssertionsStripped

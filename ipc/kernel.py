@@ -25,15 +25,7 @@ import llvmlite
 import numba
 import numpy as np
 
-from ipc.errors import KernelCacheRefused, Refused
-
-if not __debug__:
-    raise Refused(
-        "hftcore does not run under python -O",
-        expected="assertions on: they guard each hand-over between kernels",
-        found="assertions stripped (python -O or PYTHONOPTIMIZE)",
-        remedy="start without -O and unset PYTHONOPTIMIZE; the assertions cost about 1 %",
-    )
+from ipc.errors import KernelCacheRefused
 
 config: Any = numba.config  # numba makes its attributes at run time
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -70,6 +62,9 @@ def source_hash(root: Path) -> str:
         "bounds check": config.BOUNDSCHECK,
         "debug info": config.DEBUGINFO_DEFAULT,
         "opt": repr(config.OPT),
+        "loop vectorizer": getattr(config, "LOOP_VECTORIZE", None),
+        "slp vectorizer": getattr(config, "SLP_VECTORIZE", None),
+        "avx": getattr(config, "ENABLE_AVX", None),
         "cpu name": config.CPU_NAME,
         "cpu features": config.CPU_FEATURES,
         "root": str(root),
@@ -91,8 +86,9 @@ def claim_cache_directory(base: Path, name: str) -> Path:
     Raises
     ------
     KernelCacheRefused
-        When the directory is a link, somebody else's, or writable by others: kernels are loaded
-        from pickles there, so whoever writes into it runs code as this user.
+        When the directory is a link, somebody else's, or writable by others, or one above it lets
+        others put another in its place: kernels are loaded from pickles there, so whoever writes
+        into it runs code as this user.
     """
     path = base / name
     for directory in (base, path):
@@ -117,7 +113,25 @@ def claim_cache_directory(base: Path, name: str) -> Path:
                 where=str(directory),
                 remedy=f"chmod 700 {directory}, or set HFT_CACHE_DIR to a directory of your own",
             )
+    _check_above(base)
     return path
+
+
+def _check_above(base: Path) -> None:
+    """Refuse a directory below one in which others may rename things (unless it is sticky)."""
+    for directory in base.resolve().parents:
+        status = os.stat(directory)
+        mode = stat.S_IMODE(status.st_mode)
+        # a group of one's own (umask 002 is common) is no other
+        open_to_group = mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid())
+        if (mode & stat.S_IWOTH or open_to_group) and not mode & stat.S_ISVTX:
+            raise KernelCacheRefused(
+                "the directory of compiled kernels can be replaced by others",
+                expected="no directory above it in which others may write, or a sticky one",
+                found=f"{stat.filemode(status.st_mode)}, owner {status.st_uid}",
+                where=str(directory),
+                remedy="set HFT_CACHE_DIR to a directory below your home directory",
+            )
 
 
 def _cache_base() -> Path:

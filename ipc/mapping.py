@@ -59,7 +59,8 @@ def create_file(parent: int, path: Path) -> int:
 def open_file(parent: int, path: Path, access: int) -> int:
     """Open an existing file, follow no link, check owner and mode; return its descriptor."""
     try:
-        descriptor = os.open(path.name, access | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        flags = access | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe would make it wait
+        descriptor = os.open(path.name, flags, dir_fd=parent)
     except OSError as error:
         link = error.errno == errno.ELOOP
         raise RegionRefused(

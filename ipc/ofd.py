@@ -43,11 +43,6 @@ def try_lock(descriptor: int, offset: int, *, shared: bool = False) -> bool:
     return True
 
 
-def unlock(descriptor: int, offset: int) -> None:
-    """Give the byte back."""
-    fcntl.fcntl(descriptor, _SET_LOCK, _request(fcntl.F_UNLCK, offset))
-
-
 def is_locked(descriptor: int, offset: int) -> bool:
     """Return whether another open file holds the byte, shared or not. Takes nothing."""
     answer = fcntl.fcntl(descriptor, _GET_LOCK, _request(fcntl.F_WRLCK, offset))

@@ -133,7 +133,7 @@ class Region:
         with opened_directory(directory) as parent:
             descriptor = create_file(parent, path)
             try:
-                ofd.try_lock(descriptor, IN_USE_BYTE, shared=True)
+                _note_use(descriptor, path)
                 file_bytes = rounded(descriptor, HEADER_BYTES + payload_bytes)
                 mapping, accepted = reserve(
                     descriptor, path, file_bytes, sparse=sparse, populate=populate, huge=huge
@@ -189,7 +189,7 @@ class Region:
         ------
         RegionRefused
             When the region is missing, a link, somebody else's, open to others, half made,
-            truncated, from another boot, or not what was expected.
+            truncated, from another boot, not what was expected, or locked against writers.
         """
         path = directory / (checked_name(name) + SUFFIX)
         with opened_directory(directory) as parent:
@@ -197,7 +197,7 @@ class Region:
         try:
             header = checked_header(descriptor, path, layout=layout, epoch=epoch)
             if writable:
-                ofd.try_lock(descriptor, IN_USE_BYTE, shared=True)
+                _note_use(descriptor, path)
             mapping = map_file(
                 descriptor,
                 path,
@@ -282,22 +282,33 @@ def in_use(directory: Path, name: str) -> bool:
         os.close(descriptor)
 
 
-def list_regions(directory: Path) -> list[RegionHeader]:
-    """Read the first page of every region of a venue, by name; sound or not, nothing is mapped."""
-    headers = []
+def list_regions(directory: Path) -> tuple[list[RegionHeader], list[RegionRefused]]:
+    """Read the first page of every region of a venue, by name; sound or not, nothing is mapped.
+
+    Returns
+    -------
+    list of RegionHeader, list of RegionRefused
+        The pages, and what was refused of files that are nobody's region: links, other users'.
+    """
+    headers, complaints = [], []
     with opened_directory(directory) as parent:
-        for name in sorted(os.listdir(parent)):
-            if name.endswith(SUFFIX):
+        for name in _region_files(parent):
+            try:
                 descriptor = open_file(parent, directory / name, os.O_RDONLY)
-                try:
-                    headers.append(RegionHeader.read(descriptor))
-                finally:
-                    os.close(descriptor)
-    return headers
+            except RegionRefused as refused:
+                complaints.append(refused)
+                continue
+            try:
+                headers.append(RegionHeader.read(descriptor))
+            finally:
+                os.close(descriptor)
+    return headers, complaints
 
 
-def remove_stale(directory: Path, *, epoch: int | None = None) -> list[str]:
-    """Remove the regions that nobody can use any more; return their names.
+def remove_stale(
+    directory: Path, *, epoch: int | None = None
+) -> tuple[list[str], list[RegionRefused]]:
+    """Remove the regions that nobody can use any more.
 
     Stale is what no process has mapped for writing and what is from another boot, half made,
     damaged, of another format, or older than `epoch`. Whoever calls this holds the venue's role in
@@ -307,14 +318,22 @@ def remove_stale(directory: Path, *, epoch: int | None = None) -> list[str]:
     ----------
     epoch : int, optional
         Remove sound regions of earlier epochs too.
+
+    Returns
+    -------
+    list of str, list of RegionRefused
+        The names of what was removed, and what was refused of files that are nobody's region; those
+        stay: somebody must find out who put them there.
     """
-    removed = []
+    removed, complaints = [], []
     with opened_directory(directory) as parent:
-        for name in sorted(os.listdir(parent)):
-            if not name.endswith(SUFFIX):
-                continue
+        for name in _region_files(parent):
             path = directory / name
-            descriptor = open_file(parent, path, os.O_RDONLY)
+            try:
+                descriptor = open_file(parent, path, os.O_RDONLY)
+            except RegionRefused as refused:
+                complaints.append(refused)
+                continue
             try:
                 if not ofd.is_locked(descriptor, IN_USE_BYTE) and _is_stale(
                     descriptor, path, epoch
@@ -323,7 +342,23 @@ def remove_stale(directory: Path, *, epoch: int | None = None) -> list[str]:
                     removed.append(name.removesuffix(SUFFIX))
             finally:
                 os.close(descriptor)
-    return removed
+    return removed, complaints
+
+
+def _region_files(parent: int) -> list[str]:
+    return sorted(name for name in os.listdir(parent) if name.endswith(SUFFIX))
+
+
+def _note_use(descriptor: int, path: Path) -> None:
+    """Say that this open file is mapped for writing; any number of processes may say so."""
+    if not ofd.try_lock(descriptor, IN_USE_BYTE, shared=True):
+        raise RegionRefused(
+            "this region is locked against writers",
+            expected="nobody who holds its first byte alone",
+            found="a process that does",
+            where=str(path),
+            remedy="no part of the venue does that: find out who has the file open, end it",
+        )
 
 
 def _is_stale(descriptor: int, path: Path, epoch: int | None) -> bool:

@@ -51,12 +51,13 @@ CELL_WORDS = 512
 # Cells. Each has a pair of cache lines of its own (the prefetcher fetches lines in pairs).
 CAPACITY = 0
 READERS = 1
-"""How many cursor cells have ever been given out; the writer looks at those only."""
+"""How many cursor cells the writer looks at; fixed when the ring is made."""
 POSITION = 16
 CLAIMED = 32
 CURSORS = 48
 CURSOR_STRIDE = 16
 MAX_READERS = (CELL_WORDS - CURSORS) // CURSOR_STRIDE
+DEFAULT_READERS = 4
 NOT_GATING = 1 << 62
 """A cursor's value while no reader owns it: it never holds the writer back."""
 
@@ -85,8 +86,13 @@ def writable_until(cells: Any) -> int:
 
 @kernel(inline=True)
 def claim(cells: Any, until: int) -> None:
-    """Announce that every slot below position `until` may be overwritten from now on."""
-    store_relaxed(cells, CLAIMED, until)
+    """Announce that every slot below position `until` may be overwritten from now on.
+
+    What was once announced stays so: a slot may have been touched already. A writer claims no more
+    than it is about to write, because what it claims is lost to tailing readers, and never beyond
+    one lap from where it is: `resume_writer` relies on that.
+    """
+    store_relaxed(cells, CLAIMED, max(cells[CLAIMED], until))
     # release fence: the intent is visible before any payload that follows; `copy_record` pairs
     fence_release()
 
@@ -100,6 +106,13 @@ def prefetch_slot(words: Any, mask: int, position: int) -> None:
     single messages 1.15 times (perf/LEDGER.md). It writes nothing; never needed, only faster.
     """
     prefetch(words, (position & mask) * SLOT_WORDS)
+
+
+@kernel(inline=True)
+def end_of_record(mask: int, position: int, slots: int) -> int:
+    """Return the position behind a record of 1 or 2 slots that goes to `position`, pad included."""
+    pad = 1 if slots == 2 and position & mask == mask else 0
+    return position + pad + slots
 
 
 @kernel(inline=True)
@@ -137,14 +150,23 @@ def resume_writer(cells: Any, words: Any, mask: int) -> int:
         The ring, shared, written. The writer is dead (`ipc.liveness`); readers may go on.
     """
     claimed = cells[CLAIMED]
+    told = cells[POSITION]
+    assert cells[CAPACITY] == mask + 1
+    assert 0 <= told <= claimed < NOT_GATING
     # the position that was told may lag by more than a lap; what is claimed tells the last lap
-    position: int = max(cells[POSITION], claimed - mask - 1)
+    position: int = max(told, claimed - mask - 1)
+    if position > told:
+        # it claimed within a lap of where it was, so it had published the slot before: that slot
+        # still says so, or holds the last of what was claimed
+        before = words[((position - 1) & mask) * SLOT_WORDS]
+        assert before in (position, claimed)
     while position < claimed and is_published(words, mask, position):
         position += 1
+    # told first: who resumes after this one died in the loop finds the same position
+    store_release(cells, POSITION, position)
     for taken_back in range(position, claimed):
         # no reader is here: the slot before `position` is the last that anybody can have seen
         store_release(words, (taken_back & mask) * SLOT_WORDS, 0)
-    store_release(cells, POSITION, position)
     return position
 
 
@@ -161,6 +183,12 @@ def release_up_to(cells: Any, reader: int, position: int) -> None:
     """Give every slot below `position` back to the writer (gating readers, on their own cursor)."""
     # release: pairs with `writable_until`; reads of the slots happen before it
     store_release(cells, CURSORS + reader * CURSOR_STRIDE, position)
+
+
+@kernel
+def place_cursor(cells: Any, reader: int, position: int) -> None:
+    """Call `release_up_to`, for who sets a reader up in Python."""
+    release_up_to(cells, reader, position)
 
 
 @kernel(inline=True)
@@ -234,14 +262,23 @@ class Ring:
     words: NDArray[np.int64]
 
     @classmethod
-    def create(cls, memory: NDArray[np.int64], capacity: int) -> Ring:
-        """Lay out an empty ring in zeroed `memory`.
+    def create(
+        cls, memory: NDArray[np.int64], capacity: int, readers: int = DEFAULT_READERS
+    ) -> Ring:
+        """Lay out an empty ring in zeroed `memory`, with cursors for `readers` gating readers.
 
         Raises
         ------
         RingRefused
-            When the capacity is not a power of two of at least 8, or the memory does not fit it.
+            When the capacity is not a power of two of at least 8, the memory does not fit it, or
+            there is no room for so many cursors.
         """
+        if not 0 <= readers <= MAX_READERS:
+            raise RingRefused(
+                "a ring of this many gating readers can't be made",
+                expected=f"0 to {MAX_READERS}",
+                found=str(readers),
+            )
         if capacity < MIN_CAPACITY or capacity & (capacity - 1):
             raise RingRefused(
                 "a ring of this capacity can't be made",
@@ -257,6 +294,7 @@ class Ring:
             )
         memory[:CELL_WORDS] = 0
         memory[CURSORS:CELL_WORDS:CURSOR_STRIDE] = NOT_GATING
+        memory[READERS] = readers
         memory[CAPACITY] = capacity
         return cls.attach(memory)
 
@@ -268,6 +306,7 @@ class Ring:
             capacity < MIN_CAPACITY
             or capacity & (capacity - 1)
             or (memory.size < words_for(capacity))
+            or not 0 <= int(memory[READERS]) <= MAX_READERS
         ):
             raise RingRefused(
                 "there is no ring in this memory",
@@ -278,14 +317,19 @@ class Ring:
         return cls(memory[:CELL_WORDS], memory[CELL_WORDS : words_for(capacity)])
 
     @classmethod
-    def local(cls, capacity: int) -> Ring:
+    def local(cls, capacity: int, readers: int = DEFAULT_READERS) -> Ring:
         """Make a ring in private memory: the twin of a shared one, for one process."""
-        return cls.create(np.zeros(words_for(max(capacity, 0)), np.int64), capacity)
+        return cls.create(np.zeros(words_for(max(capacity, 0)), np.int64), capacity, readers)
 
     @property
     def capacity(self) -> int:
         """Slots, a power of two."""
         return int(self.cells[CAPACITY])
+
+    @property
+    def readers(self) -> int:
+        """How many gating readers it has cursors for, numbered from 0."""
+        return int(self.cells[READERS])
 
     @property
     def position(self) -> int:
@@ -303,21 +347,42 @@ class Ring:
         return self.words.view(dtype)
 
     def add_gating_reader(self, reader: int, position: int | None = None) -> None:
-        """Let reader number `reader` hold the writer back from `position` on (default: now)."""
-        if not 0 <= reader < MAX_READERS:
+        """Let reader number `reader` hold the writer back from `position` on (default: now).
+
+        For whoever made the ring, or the supervisor in the place of a reader that died, and before
+        the writer starts: a running writer may have looked at the cursors just before, and would
+        lap the reader once. Afterwards the cursor is the reader's alone.
+
+        Raises
+        ------
+        RingRefused
+            When the ring was made for fewer readers, or what is to be read was overwritten.
+        """
+        self._check_reader(reader)
+        begin = self.position if position is None else position
+        oldest = int(self.cells[CLAIMED]) - self.capacity
+        if begin < oldest:
             raise RingRefused(
-                "no such reader",
-                expected=f"a reader from 0 to {MAX_READERS - 1}",
-                found=str(reader),
+                "a reader can't begin where the writer has been since",
+                expected=f"a position from {oldest} on",
+                found=str(begin),
+                remedy="set readers up before the writer starts",
             )
-        self.cells[CURSORS + reader * CURSOR_STRIDE] = (
-            self.position if position is None else position
-        )
-        self.cells[READERS] = max(int(self.cells[READERS]), reader + 1)
+        place_cursor(self.cells, reader, begin)
 
     def remove_gating_reader(self, reader: int) -> None:
-        """Stop reader number `reader` from holding the writer back."""
-        self.cells[CURSORS + reader * CURSOR_STRIDE] = NOT_GATING
+        """Stop reader number `reader`, which has ended, from holding the writer back."""
+        self._check_reader(reader)
+        place_cursor(self.cells, reader, NOT_GATING)
+
+    def _check_reader(self, reader: int) -> None:
+        if not 0 <= reader < self.readers:
+            raise RingRefused(
+                "no such reader",
+                expected=f"a reader below {self.readers}",
+                found=str(reader),
+                remedy="make the ring with as many `readers` as will ever gate it",
+            )
 
     def cursor(self, reader: int) -> int:
         """Return the position that gating reader `reader` has released."""

@@ -159,10 +159,10 @@ def run_stamped(
     while bench.sent[ROW] < until:
         sent = source(bench, until, batch, first_sequence)
         for _ in range(sent):
-            before = bench.matcher.shard.progress[0]["matched_sequence"]
+            before = bench.matcher.shard.matched[0]
             begin = read_tsc()
             poll(bench.matcher, 1)
-            while bench.matcher.shard.progress[0]["matched_sequence"] == before:
+            while bench.matcher.shard.matched[0] == before:
                 reader(bench)
                 poll(bench.matcher, 1)
             ticks[stamped] = read_tsc() - begin

@@ -7,8 +7,9 @@ One process on one core: the source stamps and writes every command (two slots),
 ids are sparse numbers, and the index wraps while old orders stay. The four cases are described in
 `workloads.py`, which refuses to measure another stream than it describes.
 
-The answer is checked: trades, resting orders, lots and orders on every level must equal what the
-generator arrived at command by command, and all repeats must read the same checksum.
+The answer is checked: trades, lots and orders on every level, every order in its place in the queue
+must equal what the generator arrived at command by command (which a test compares with the
+reference book), and all repeats must read the same checksum.
 
 Throughput is the median of the repeats; time per command is taken in a run of its own, one stamp
 of the processor's counter before and one after each command's poll (some 20 ns of it are the stamps
@@ -18,6 +19,7 @@ and the poll's entry). Bars: 33, 31, 35 and 20 M/s; on deep at most 250 MB more 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +44,7 @@ from perf.results import (
     content,
 )
 from perf.workloads import CASES as WORKLOADS
-from perf.workloads import Case, Workload, build, definition_words, new_shard
+from perf.workloads import Case, Workload, build, definition_words, new_shard, queue_hash
 
 NAME = "match"
 CASES = tuple(WORKLOADS)
@@ -82,6 +84,7 @@ def run(options: Options) -> SuiteResult:
     """Measure the cases that `options` asks for."""
     cases = options.cases(NAME, CASES)
     cpus = options.pinned(2)
+    began = time.monotonic()
     before = os.sched_getaffinity(0)
     line = CacheLine(cpus[0], cpus[1], 2_000)
     rows = []
@@ -98,6 +101,7 @@ def run(options: Options) -> SuiteResult:
         "ring_slots": RING_SLOTS,
         "batch": BATCH,
         "first_sequence": FIRST_SEQUENCE,
+        "suite_seconds": time.monotonic() - began,
     }
     return SuiteResult(NAME, config, tuple(rows))
 
@@ -201,6 +205,7 @@ def run_once(workload: Workload, corrupt: bool) -> Passed:
         shard.levels["total_qty"][len(shard.levels) // 4] += 1
     wrong = int(np.count_nonzero(shard.levels["total_qty"] != workload.totals))
     wrong += int(np.count_nonzero(shard.levels["count"] != workload.counts))
+    wrong += int(queue_hash(shard, FIRST_SEQUENCE)) != workload.queues
     wrong += int(bench.seen[TRADES]) != workload.trades
     wrong += int(shard.progress["live_orders"][0]) != int(workload.profile["resting"])
     timed = count - workload.case.prefill

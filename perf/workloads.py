@@ -40,7 +40,7 @@ from hftcore.messages import (
     Side,
     TimeInForce,
 )
-from ipc.intrinsics import mix64
+from ipc.intrinsics import add_wrapping, mix64
 from ipc.kernel import kernel
 
 WORKLOAD = np.dtype(
@@ -54,6 +54,8 @@ WORKLOAD = np.dtype(
 
 LADDER_TICKS = 1 << 16
 MID = LADDER_TICKS // 2
+FIRST_ROW_ID = 2
+"""order_id of row 0 while a stream is generated; its listing is sequence 1."""
 ACCOUNT = 1
 MOVES_WIDTH = 1_840
 """Ticks: widest placement of `moves`, which gives its 560 levels."""
@@ -199,7 +201,7 @@ def follow(
     while position < end:
         event = out.events[np.uintp(position & (len(out.events) - 1))]
         kind = event["kind"]
-        row = event["order_id"] - 2
+        row = event["order_id"] - FIRST_ROW_ID
         # a replaced order that trades has left its level; BOOKED brings back what is left of it
         gone = kind == _CANCELED or (kind == _REPLACED and event["flags"] & (_RESTS | _KEPT) == 0)
         if kind == _TRADE:
@@ -253,7 +255,7 @@ def generate(
             if style == MIXED:
                 chosen = live_count - 1 - draw(state, 1 + chosen * chosen // live_count)
             reference = np.int64(live[chosen])
-            inp.changes[0]["order_id"] = reference + 2
+            inp.changes[0]["order_id"] = reference + FIRST_ROW_ID
             side = np.int64(sides[reference])
         if style == MOVES and book["last_price"] != 0:
             mid = book["last_price"]
@@ -271,7 +273,7 @@ def generate(
         rows[row]["price"], rows[row]["qty"] = price, qty
         rows[row]["detail"] = side | (order_type << 8) | (tif << 16) if kind == _NEW else reference
         command["kind"], command["price"], command["qty"] = kind, price, qty
-        command["sequence"] = row + 2
+        command["sequence"] = row + FIRST_ROW_ID
         first = position
         finished = False
         while not finished:
@@ -292,6 +294,29 @@ def count_levels(shard: Any) -> int:
             count += 1
             rung = next_above(shard.bits, ladder["bits_base"], LADDER_TICKS, rung + 1)
     return count
+
+
+@kernel
+def queue_hash(shard: Any, first_id: int) -> int:
+    """Hash every order of instrument 1 in the order of its queue, named by its row.
+
+    Equal for equal books whatever the sequences began with: order ids count from `first_id`.
+    """
+    result = np.int64(0)
+    for side in range(1, 3):
+        ladder = shard.sides[side_index(1, side)]
+        rung = ladder["best"]
+        while rung < LADDER_TICKS:
+            chain = mix64(2 * rung + side)
+            slot = np.int64(shard.levels[np.uintp(ladder["level_base"] + rung)]["head"])
+            while slot != 0:
+                order = shard.orders[np.uintp(slot)]
+                chain = mix64(add_wrapping(chain, order["order_id"] - first_id))
+                chain = mix64(add_wrapping(chain, order["leaves_qty"]))
+                result = add_wrapping(result, chain)
+                slot = np.int64(order["next"])
+            rung = next_above(shard.bits, ladder["bits_base"], LADDER_TICKS, rung + 1)
+    return result
 
 
 def definition_words(order_capacity: int) -> NDArray[np.int64]:
@@ -325,7 +350,9 @@ class Workload:
     trades : int
         Made in all, prefill included.
     totals, counts : int64[levels], uint32[levels]
-        Lots and orders on each level at the end: the answer that a benchmark must arrive at.
+        Lots and orders on each level at the end.
+    queues : int
+        `queue_hash` at the end; with the levels, the answer that a benchmark must arrive at.
     """
 
     case: Case
@@ -334,6 +361,7 @@ class Workload:
     trades: int
     totals: NDArray[np.int64]
     counts: NDArray[np.uint32]
+    queues: int
 
 
 def profile(
@@ -401,7 +429,13 @@ def build(case: Case, seed: int = 1, scale: float = 1.0) -> Workload:
         refuse_other_profile(case, found)
     levels = shard.levels
     return Workload(
-        case, rows, found, int(state[1]), levels["total_qty"].copy(), levels["count"].copy()
+        case,
+        rows,
+        found,
+        int(state[1]),
+        levels["total_qty"].copy(),
+        levels["count"].copy(),
+        int(queue_hash(shard, FIRST_ROW_ID)),
     )
 
 

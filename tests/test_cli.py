@@ -22,6 +22,7 @@ import pytest
 import hftcore
 from hftcore import cli
 from hftcore.errors import Refused
+from hftcore.marketdata.sources import SOURCES
 from tests.ops.test_dump import new_order
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,6 +116,41 @@ def test_a_suite_a_format_a_kind_that_does_not_exist_is_answered_with_the_known_
         expected = capsys.readouterr().err.splitlines()[1]
         assert expected.startswith("  expected: ")
         assert all(name in expected for name in known), expected
+
+
+@pytest.mark.parametrize("arguments", [("replay", "x"), ("replay", "x", "--format")])
+def test_a_format_that_is_not_said_is_answered_with_the_known_ones(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert set(cli.FORMATS) == set(SOURCES)
+    assert hft(*arguments) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "'--format'" in said[0]
+    assert said[1] == "  expected: one of itch, lobster"
+    assert re.fullmatch(r"  remedy:   hft (replay )?--help", said[2])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("replay", "--format", "itch"),
+        ("replay", "--format", "lobster"),
+    ],
+)
+@pytest.mark.parametrize("name", ["missing.bin", "missing_message_1.csv", "missing.zip"])
+def test_a_file_that_is_missing_is_refused_with_a_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], name: str
+) -> None:
+    path = tmp_path / name
+    assert hft(arguments[0], str(path), *arguments[1:]) == 1
+    said = capsys.readouterr().err
+    assert re.search(rf"\n  where:    .*{name}", said), said
+    assert re.search(r"\n  remedy:   .", said), said
+
+
+def test_bench_promises_no_open_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hft("bench", "--help") == 0
+    assert "open loop" not in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_refusal_is_printed_with_all_its_parts_and_no_traceback(

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from hftcore import Exchange, Instrument
-from hftcore.errors import ConfigurationRefused, OrderRefused
+from hftcore.errors import OrderRefused
 from hftcore.instruments import definition
 from hftcore.messages import (
     INSTRUMENT_DEFINE,
@@ -23,6 +23,7 @@ from hftcore.messages import (
     RejectReason,
     Side,
 )
+from hftcore.reports import Report
 
 
 def one_share(**changes: object) -> Exchange:
@@ -42,7 +43,8 @@ def test_orders_that_cross_trade_at_the_resting_price() -> None:
         report.order_id,
     )
     assert trade.exec_id == (report.order_id, 1)
-    assert (report.status, report.leaves_qty) == (OrderStatus.PARTIALLY_FILLED, Decimal("0.2"))
+    assert report.order_status == OrderStatus.PARTIALLY_FILLED
+    assert report.leaves_qty == Decimal("0.2")
     assert exchange.trades == [trade]
     book = exchange.book("BTC/USD")
     assert book.asks == ()
@@ -62,12 +64,78 @@ def test_an_order_can_be_replaced_reduced_and_canceled() -> None:
         "  bid            10.01               12  1 orders",
         "  bid            10.00                6  1 orders",
     ]
-    assert exchange.cancel(first).status == OrderStatus.CANCELED
+    assert exchange.cancel(first).order_status == OrderStatus.CANCELED
     again = exchange.cancel(first.order_id, "ABC/USD")
-    assert (again.status, again.reject_reason) == (
+    assert (again.order_status, again.reject_reason) == (
         OrderStatus.REJECTED,
         RejectReason.UNKNOWN_ORDER,
     )
+
+
+def state(report: Report) -> tuple[str, int, int]:
+    """Return what a report says of its order."""
+    return report.order_status.name, int(report.cum_qty), int(report.leaves_qty)
+
+
+def test_reports_after_a_partial_fill_add_up_over_the_orders_life() -> None:
+    exchange = one_share()
+    order = exchange.submit("ABC/USD", "sell", price="10", qty=10)
+    assert state(order) == ("NEW", 0, 10)
+    aggressor = exchange.submit("ABC/USD", "buy", price="10", qty=4, account=2)
+    assert state(aggressor) == ("FILLED", 4, 0)
+    assert state(exchange.reduce(order, qty=1)) == ("PARTIALLY_FILLED", 4, 5)
+    assert state(exchange.replace(order, price="10", qty=12)) == ("PARTIALLY_FILLED", 4, 8)
+    refused = exchange.replace(order, price="5000", qty=12)
+    assert refused.reject_reason == RejectReason.BAD_PRICE
+    assert state(refused) == ("PARTIALLY_FILLED", 4, 8)
+    exchange.submit("ABC/USD", "buy", price="9", qty=3, account=2)
+    assert state(exchange.replace(order, price="9", qty=12)) == ("PARTIALLY_FILLED", 7, 5)
+    assert state(exchange.replace(order, price="9.50", qty=20)) == ("PARTIALLY_FILLED", 7, 13)
+    assert state(exchange.cancel(order)) == ("CANCELED", 7, 0)
+    assert state(exchange.cancel(order)) == ("REJECTED", 0, 0)
+
+
+def test_order_that_a_replace_fills_is_filled_with_all_of_it() -> None:
+    exchange = one_share()
+    order = exchange.submit("ABC/USD", "sell", price="10", qty=5)
+    exchange.submit("ABC/USD", "buy", price="10", qty=2, account=2)
+    exchange.submit("ABC/USD", "buy", price="9", qty=3, account=2)
+    filled = exchange.replace(order, price="9", qty=5)
+    assert state(filled) == ("FILLED", 5, 0)
+    assert sum(trade.qty for trade in filled.trades) == 3
+
+
+def test_fills_by_rows_are_followed_when_they_are_logged_and_else_left_out() -> None:
+    for log, expected in ((True, ("PARTIALLY_FILLED", 1, 8)), (False, ("NEW", 0, 8))):
+        exchange = one_share()
+        order = exchange.submit("ABC/USD", "sell", price="0.01", qty=10, account=2)
+        exchange.play(rows_of(1), log=log)
+        assert state(exchange.reduce(order, qty=1)) == expected
+
+
+def test_change_asks_for_the_account_of_the_report_it_is_given() -> None:
+    exchange = one_share()
+    order = exchange.submit("ABC/USD", "buy", price="10", qty=10, account=7)
+    assert order.account_id == 7
+    reduced = exchange.reduce(order, qty=1)
+    assert (reduced.account_id, state(reduced)) == (7, ("NEW", 0, 9))
+    assert state(exchange.replace(reduced, price="11", qty=9)) == ("NEW", 0, 9)
+    for refused in (
+        exchange.cancel(order, account=8),
+        exchange.cancel(order.order_id, "ABC/USD"),
+    ):
+        assert refused.reject_reason == RejectReason.UNKNOWN_ORDER
+        assert state(refused) == ("REJECTED", 0, 0)  # nobody is told of another's order
+    assert exchange.cancel(order.order_id, "ABC/USD", account=7).account_id == 7
+
+
+def test_refused_cancel_of_a_resting_order_reports_its_true_leaves() -> None:
+    exchange = Exchange()
+    order = exchange.submit("BTC/USD", "buy", price="10", qty="3")
+    refused = exchange.cancel(order, "ETH/USD")
+    assert refused.reject_reason == RejectReason.UNKNOWN_ORDER
+    assert (refused.symbol, refused.order_status) == ("BTC/USD", OrderStatus.NEW)
+    assert (refused.leaves_qty, exchange.cancel(refused).order_status) == (3, OrderStatus.CANCELED)
 
 
 def test_market_order_expires_beyond_its_protection_price() -> None:
@@ -75,14 +143,14 @@ def test_market_order_expires_beyond_its_protection_price() -> None:
     exchange.submit("ABC/USD", "sell", price="10.00", qty=5)
     exchange.submit("ABC/USD", "sell", price="10.50", qty=5)
     report = exchange.submit("ABC/USD", "buy", order_type="market", price="10.20", qty=8)
-    assert (report.status, report.cum_qty) == (OrderStatus.EXPIRED, 5)
+    assert (report.order_status, report.cum_qty) == (OrderStatus.EXPIRED, 5)
 
 
 def test_full_book_refuses_an_order_that_may_rest_with_a_reason() -> None:
     exchange = one_share(order_capacity=1)
     exchange.submit("ABC/USD", "buy", price="10.00", qty=5)
     refused = exchange.submit("ABC/USD", "buy", price="10.00", qty=5)
-    assert (refused.status, refused.reject_reason) == (
+    assert (refused.order_status, refused.reject_reason) == (
         OrderStatus.REJECTED,
         RejectReason.CAPACITY,
     )
@@ -130,55 +198,8 @@ def test_clock_stands_still_until_it_is_moved() -> None:
         exchange.advance(-1)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"symbol": "XYZ/USD"}, "there is no such symbol; expected: ABC/USD; found: 'XYZ/USD'"),
-        ({"side": "up"}, "there is no such side; expected: buy, sell; found: 'up'"),
-        ({"order_type": "magic"}, "there is no such order_type; expected: limit, market"),
-        ({"time_in_force": "never"}, "there is no such time_in_force; expected: gtc, ioc"),
-        ({"price": "10.001"}, "price is not a whole number of steps; expected: a multiple of 0.01"),
-        ({"price": "cheap"}, "the price is not a number"),
-        ({"qty": "1e400"}, "qty is not a whole number of steps"),
-        ({"qty": float("nan")}, "the qty is not a number"),
-        ({"account": 0}, "no such account"),
-        ({"client_order_id": "x" * 37}, "at most 36 bytes; found: 37 bytes"),
-    ],
-)
-def test_call_that_makes_no_command_is_refused_and_nothing_is_sent(
-    arguments: dict[str, object], message: str
-) -> None:
-    exchange = one_share()
-    before = exchange.next_sequence
-    usual: dict[str, object] = {"symbol": "ABC/USD", "side": "buy", "price": "10", "qty": "1"}
-    call = usual | arguments
-    symbol, side = call.pop("symbol"), call.pop("side")
-    with pytest.raises(OrderRefused, match=message.replace("(", r"\(")):
-        exchange.submit(symbol, side, **call)  # type: ignore[arg-type]
-    assert exchange.next_sequence == before
-
-
-@pytest.mark.parametrize(
-    ("changes", "where"),
-    [
-        ({"symbol": ""}, "symbol"),
-        ({"symbol": "ABCDEFGHIJKLMNOPQ"}, "symbol"),
-        ({"symbol": "Ä/USD"}, "symbol"),
-        ({"tick_size": "0"}, "tick_size"),
-        ({"lot_size": "-1"}, "lot_size"),
-        ({"max_price": "10.005"}, "max_price"),
-        ({"max_price": "100000000"}, "max_price"),
-        ({"order_capacity": 0}, "order_capacity"),
-        ({"quote_decimals": 1}, "tick_size x lot_size"),
-    ],
-)
-def test_instrument_that_cannot_be_listed_is_refused(
-    changes: dict[str, object], where: str
-) -> None:
-    settings: dict[str, object] = {"symbol": "ABC/USD", "lot_size": "1", "max_price": "1000"}
-    with pytest.raises(ConfigurationRefused) as refused:
-        Instrument(**(settings | changes))  # type: ignore[arg-type]
-    assert refused.value.where == where
+def test_book_of_more_levels_than_memory_shows_those_there_are() -> None:
+    assert one_share().book("ABC/USD", (1 << 31) - 1).bids == ()
 
 
 def test_definition_carries_what_the_instrument_says() -> None:

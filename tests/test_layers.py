@@ -24,18 +24,20 @@ NOT_YET = {"hosts.yaml"}
 VOCABULARY = ("hftcore.messages", "hftcore.limits", "hftcore.errors", "hftcore.instruments")
 SEEN = "hftcore.reports"
 """What people see of events; the wiring hands it out, nothing inside uses it."""
+ARGUMENTS = "hftcore.arguments"
+"""What people pass in, checked; the wiring asks it, nothing inside uses it."""
 PURE = (*VOCABULARY, "hftcore.matching", "hftcore.accounts")
 OPEN_TO_ALL = ("ipc.kernel", "ipc.intrinsics", "ipc.errors")
 PLAY = "hftcore.play"
 """The compiled loop of the exchange, in a file of its own: it wires as the exchange does."""
 PARTS = ("engine", "marketdata", "gateways", "history", "analytics", "ops", "exchange")
-WIRED = (*(f"hftcore.{part}" for part in PARTS), SEEN, PLAY)
+WIRED = (*(f"hftcore.{part}" for part in PARTS), SEEN, ARGUMENTS, PLAY)
 
 MACHINE = ("numpy", "numba", "llvmlite", "psutil", "posix_ipc")
 CORE = (*MACHINE, "msgspec", "zmq", "yaml")
 ROLES = tuple(
     f"hftcore.engine.{role}"
-    for role in ("sequencer", "matcher", "journal", "reporter", "archivist", "replay")
+    for role in ("client", "sequencer", "matcher", "journal", "reporter", "archivist", "replay")
 )
 
 
@@ -61,6 +63,7 @@ LAYERS = {
     "hftcore.history": Layer((*PURE, "hftcore.history", "ipc", "affinity"), CORE),
     "hftcore.analytics": Layer((*PURE, "hftcore.analytics", "ipc", "affinity"), CORE),
     # wiring
+    ARGUMENTS: Layer((*VOCABULARY, *OPEN_TO_ALL), ()),
     SEEN: Layer((*VOCABULARY, *OPEN_TO_ALL), ("numpy",)),
     PLAY: Layer((*PURE, "hftcore.engine", "ipc"), ("numpy",)),
     "hftcore.exchange": Layer((*PURE, *WIRED, "hftcore", "ipc", "affinity"), CORE),
@@ -69,7 +72,7 @@ LAYERS = {
         (*PURE, *WIRED, "hftcore", "ipc", "affinity", "perf"), (*CORE, "rich", "typer")
     ),
     "hftcore.__main__": Layer(("hftcore.cli",), ()),
-    "hftcore": Layer(("hftcore.exchange", "hftcore.instruments"), ()),
+    "hftcore": Layer(("hftcore.exchange", "hftcore.instruments", "ipc.errors"), ()),
     "perf": Layer((*PURE, *WIRED, "hftcore", "perf", "ipc", "affinity"), (*CORE, "rich")),
 }
 NEVER = {"hftcore.exchange": ("hftcore.ops",)}
@@ -181,6 +184,15 @@ def test_imports_of_every_source_file_keep_the_layers() -> None:
     assert violations(ROOT) == []
 
 
+def test_every_module_of_the_engine_is_a_role() -> None:
+    modules = {
+        module_name(path, ROOT)
+        for path in (ROOT / "hftcore" / "engine").glob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert modules <= set(ROLES)
+
+
 def test_top_level_of_the_repository_holds_exactly_the_names_of_the_design() -> None:
     assert strangers(ROOT) == []
 
@@ -201,6 +213,7 @@ def test_top_level_of_the_repository_holds_exactly_the_names_of_the_design() -> 
         ("hftcore.accounts.ledger", "from hftcore.engine import sequencer"),
         ("hftcore.engine.matcher", "from hftcore.engine.journal import Journal"),
         ("hftcore.engine.matcher", "from . import journal"),
+        ("hftcore.engine.matcher", "from hftcore.engine.client import send"),
         ("hftcore.engine.agent", "from hftcore.engine import matcher"),
         ("hftcore.engine.matcher", "if TYPE_CHECKING:\n    from hftcore.ops import replay"),
         ("hftcore.engine.matcher", "from importlib import import_module\nimport_module('perf')"),
@@ -222,7 +235,14 @@ def test_top_level_of_the_repository_holds_exactly_the_names_of_the_design() -> 
 def test_a_planted_violation_is_named_with_its_line(
     tmp_path: Path, module: str, source: str
 ) -> None:
-    for neighbour in ("engine/journal", "engine/matcher", "ops/replay", "accounts/ledger", "cli"):
+    for neighbour in (
+        "engine/journal",
+        "engine/client",
+        "engine/matcher",
+        "ops/replay",
+        "accounts/ledger",
+        "cli",
+    ):
         plant(tmp_path, f"hftcore.{neighbour.replace('/', '.')}", "")
     plant(tmp_path, "ipc.ring", "")
     plant(tmp_path, "affinity.cpus", "")

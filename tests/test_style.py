@@ -19,15 +19,25 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("hftcore", "ipc", "affinity", "perf", "tests")
 
-MAX_LINES = 450
-LONGER_FILES = {"hftcore/messages.py": 700}
-"""The one place that states every layout is one file."""
+MAX_LINES = 400
+LONGER_FILES = {
+    "hftcore/messages.py": 700,  # the one place that states every layout
+    "perf/workloads.py": 500,  # a workload and what it draws from are read together
+    "tests/reference/book.py": 500,  # the reference model, to be read from top to bottom
+    # a little over the bound, to be divided when they are next worked on
+    "hftcore/exchange.py": 450,
+    "hftcore/ops/replay.py": 450,
+    "tests/marketdata/test_replay.py": 450,
+    "tests/ops/test_dump.py": 450,
+    "tests/test_exchange.py": 450,
+}
+"""Files that may be longer, how long, and why."""
 
 MAX_FUNCTION_LINES = 60
 LONGER_FUNCTIONS: dict[str, str] = {}
 """`path:function` and the reason why it can't be divided (a kernel, usually)."""
 
-FORBIDDEN_WORDS = {"manager", "utils", "helper", "handle", "buf", "tmp", "px", "sz"}
+FORBIDDEN_WORDS = {"manager", "utils", "helper", "handle", "data", "buf", "tmp", "px", "sz"}
 GIVEN_NAMES = {"tmp_path", "tmp_path_factory"}
 """pytest's own."""
 
@@ -184,6 +194,11 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     assert found == []
 
 
+def test_every_file_that_may_be_longer_is_there_and_keeps_its_own_bound() -> None:
+    for name, most in LONGER_FILES.items():
+        assert (ROOT / name).read_text().count("\n") <= most, name
+
+
 def test_every_exception_from_the_length_rule_still_names_a_function() -> None:
     named = {
         f"{path.relative_to(ROOT)}:{node.name}"
@@ -198,12 +213,13 @@ def test_every_exception_from_the_length_rule_still_names_a_function() -> None:
     ("source", "complaint"),
     [
         ("x = 1\n", "no docstring"),
-        ('"""D."""\n' + "x = 1\n" * 450, "451 lines"),
+        ('"""D."""\n' + "x = 1\n" * 400, "401 lines"),
         ('"""D."""\ndef f():\n' + "    x = 1\n" * 60, "f has 61 lines"),
         ('"""D."""\nclass OrderManager:\n    pass\n', "OrderManager has the word manager"),
         ('"""D."""\nfor px in ():\n    pass\n', "px has the word px"),
         ('"""D."""\ndef f(read_buf): ...\n', "read_buf has the word buf"),
         ('"""D."""\nimport numpy as utils\n', "utils has the word utils"),
+        ('"""D."""\nx.row_data = 1\n', "row_data has the word data"),
         ('"""D."""\nx.handle = 1\n', "handle has the word handle"),
         ('"""D."""\n# x = compute(1)\n', "commented-out code"),
         ('"""D."""\n# print(x)\n', "commented-out code"),

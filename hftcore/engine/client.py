@@ -19,6 +19,7 @@ from ipc.ring import (
     POSITION,
     Ring,
     claim,
+    end_of_record,
     is_published,
     padded,
     publish,
@@ -31,14 +32,14 @@ CLIENT = np.dtype(
         ("event_position", "<i8"),  # of the next event to read
         ("logged", "<i8"),  # rows of the log in use
         ("reader", "<i8"),  # which gating reader of the event ring this is
-        ("finished_sequence", "<i8"),  # newest command whose last event was read
         ("counts", "<i8", (256,)),  # events by kind
     ]
 )
 
 _TWO_SLOTS = int(Flags.TWO_SLOTS)
-_LAST = int(Flags.LAST)
 _WORDS = 8
+_ROOM = 3
+"""Slots that one command may take: a pad and two."""
 
 
 class Client(NamedTuple):
@@ -77,14 +78,15 @@ def send(client: Client, rows: Any, first: int, end: int) -> int:
     words, cells = client.ingress_words, client.ingress_cells
     mask = len(words) // _WORDS - 1
     position = cells[POSITION]
-    limit = min(writable_until(cells), position + 3 * (end - first))
-    claim(cells, limit)
+    limit = writable_until(cells) if first < end else position
     row = first
-    while row < end and limit - position >= 3:
+    while row < end and limit - position >= _ROOM:
         begin = position
-        slots = 1
-        if (rows[row, 1] >> 8) & _TWO_SLOTS:
-            slots = 2
+        slots = 2 if (rows[row, 1] >> 8) & _TWO_SLOTS else 1
+        until = end_of_record(mask, position, slots)
+        assert until <= min(limit, position + mask + 1)
+        claim(cells, until)
+        if slots == 2:
             position = padded(words, mask, position)
         target = (position & mask) * _WORDS
         for word in range(1, slots * _WORDS):
@@ -128,8 +130,6 @@ def drain(client: Client, log: Any) -> int:
         flags = (head >> 8) & 0xFF
         slots = 2 if flags & _TWO_SLOTS else 1
         counts[np.uintp(head & 0xFF)] += 1
-        if flags & _LAST:
-            state["finished_sequence"] = words[np.uintp(first + 2)]
         if len(log) > 0:
             for word in range(2 * _WORDS):
                 present = word % _WORDS != 0 and word < slots * _WORDS

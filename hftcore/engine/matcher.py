@@ -159,7 +159,7 @@ def poll(matcher: Matcher, budget: int) -> int:
     limit = event_position
     window = np.int64(min(256, (event_mask + 1) >> 1))
     ahead = progress["live_orders"] >= FORESEE_FROM
-    sequence = progress["matched_sequence"]
+    sequence = shard.matched[0]
     done = 0
     while done < budget and is_published(inp.words, mask, position):
         slot = position & mask
@@ -180,11 +180,12 @@ def poll(matcher: Matcher, budget: int) -> int:
             done += 1
             continue
         command = inp.orders[np.uintp(slot)]
-        done += np.int64(command["kind"] != 0)  # a pad is nothing
+        done += np.int64(inp.words[np.uintp(slot * 8 + 1)] != 0)  # a pad is nothing
         sequence = max(sequence, command["sequence"])
         position += 2 if command["flags"] & _TWO_SLOTS else 1
     progress["command_position"] = position
-    progress["matched_sequence"] = sequence
+    # release: pairs with whoever settles; the events are published before their sequence is
+    store_release(shard.matched, 0, sequence)
     # release: pairs with whoever looks up where the writer is
     store_release(matcher.event_cells, POSITION, event_position)
     release_up_to(matcher.command_cells, matcher.reader[0], position)

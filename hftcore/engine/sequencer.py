@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hftcore.errors import ConfigurationRefused
 from hftcore.limits import FIRST_SEQUENCE
-from hftcore.messages import NEW_ORDER, Flags
+from hftcore.messages import MAX_SEQUENCE, NEW_ORDER, Flags
 from ipc.intrinsics import store_release
 from ipc.kernel import kernel
 from ipc.ring import (
     POSITION,
     Ring,
     claim,
+    end_of_record,
     is_published,
     padded,
     publish,
@@ -44,6 +46,8 @@ SEQUENCING = np.dtype(
 
 _TWO_SLOTS = int(Flags.TWO_SLOTS)
 _WORDS = 8
+_ROOM = 3
+"""Slots that one command may take: a pad and two."""
 
 
 class Sequencer(NamedTuple):
@@ -69,7 +73,19 @@ class Sequencer(NamedTuple):
 def sequencer_of(
     ingress: Ring, commands: Ring, reader: int = 0, first_sequence: int = FIRST_SEQUENCE
 ) -> Sequencer:
-    """Join two rings; the sequencer gates `ingress` as reader number `reader`."""
+    """Join two rings; the sequencer gates `ingress` as reader number `reader`.
+
+    Raises
+    ------
+    ConfigurationRefused
+        When no command can have the first sequence.
+    """
+    if not 1 <= first_sequence <= MAX_SEQUENCE:
+        raise ConfigurationRefused(
+            "a sequencer can't begin with this sequence",
+            expected=f"1 to {MAX_SEQUENCE}",
+            found=str(first_sequence),
+        )
     state = np.zeros(1, SEQUENCING)
     state["next_sequence"] = first_sequence
     state["reader"] = reader
@@ -85,7 +101,11 @@ def sequencer_of(
 
 @kernel
 def poll(sequencer: Sequencer, budget: int) -> int:
-    """Sequence up to `budget` commands; return how many, 0 also when the ring was full."""
+    """Sequence up to `budget` commands; return how many, 0 also when the ring was full.
+
+    It claims what it is about to write and nothing more, so a tailing reader of the command ring
+    has all of the last lap. The sequence after MAX_SEQUENCE stops it: nothing of that poll is done.
+    """
     state = sequencer.state[0]
     cells = sequencer.command_cells
     source, target = sequencer.ingress_words, sequencer.command_words
@@ -93,20 +113,28 @@ def poll(sequencer: Sequencer, budget: int) -> int:
     mask = len(target) // _WORDS - 1
     read = state["ingress_position"]
     position = cells[POSITION]
-    limit = min(writable_until(cells), position + 256)
-    claim(cells, limit)
+    limit = position  # up to here the readers are known to have read
     sequence = state["next_sequence"]
+    # the last sequence ends a poll in order, the one after it fails an assertion
+    budget = min(budget, max(MAX_SEQUENCE + 1 - sequence, 1))
     now = max(state["clock_ns"], state["sequenced_ns"])
     done = 0
-    while done < budget and limit - position >= 3 and is_published(source, source_mask, read):
+    while done < budget and is_published(source, source_mask, read):
         first_word = (read & source_mask) * _WORDS
         if source[np.uintp(first_word + 1)] == 0:
             read += 1  # a pad
             continue
+        if limit - position < _ROOM:
+            limit = writable_until(cells)
+            if limit - position < _ROOM:
+                break
+        assert 1 <= sequence <= MAX_SEQUENCE
         first = position
-        slots = 1
-        if (source[np.uintp(first_word + 1)] >> 8) & _TWO_SLOTS:
-            slots = 2
+        slots = 2 if (source[np.uintp(first_word + 1)] >> 8) & _TWO_SLOTS else 1
+        end = end_of_record(mask, position, slots)
+        assert end <= min(limit, position + mask + 1)
+        claim(cells, end)
+        if slots == 2:
             position = padded(target, mask, position)
         slot = position & mask
         for slot_of_record in range(slots):

@@ -9,7 +9,9 @@ book with the recording's.
 
 Commands are rows of 16 int64 words: slot A, then slot B, as `messages` lays them out. The venue
 stamps sequences in order, so the order id of a new order is known here already: the sequence that
-its row will get. The recorded time travels in `sequenced_ns`, in nanoseconds since midnight.
+its row will get. The recorded time travels in `sequenced_ns`; rows of both formats tell
+the time of day and no date, so in a replay that field counts from the midnight before, in the
+exchange's time zone, and not from 1970 in UTC as it does elsewhere (`TIME_NOTE`).
 
 Conversion is Python over plain integers, 5 to 15 us a row; a day of one share is seconds.
 Comes before: `lobster`, `itch_scan`. After: `lobster_conversion`,
@@ -46,6 +48,9 @@ BUY, SELL = 0, 1
 """Side index of this package: Side - 1."""
 PRICE_UNITS = 10_000
 """ITCH and LOBSTER prices are dollars x 10,000."""
+
+TIME_NOTE = "times are nanoseconds since midnight where it was recorded: no date, not UTC"
+"""What a reader of `sequenced_ns` must know; each replay's report says it."""
 
 _NEW = int(CommandKind.NEW_ORDER)
 _CANCEL = int(CommandKind.CANCEL_ORDER)

@@ -312,6 +312,7 @@ def open_recording(path: Path) -> ItchRecording:
             expected="a file of ITCH 5.0 messages",
             found=str(error),
             where=str(path),
+            remedy="correct the path, or the permissions of the file",
         ) from error
     if size == 0:
         raise RecordingRefused(
@@ -319,6 +320,7 @@ def open_recording(path: Path) -> ItchRecording:
             expected="ITCH 5.0 messages",
             found="0 bytes",
             where=f"{path}, offset 0",
+            remedy="fetch the file again, and compare its size",
         )
     types = np.zeros(256, np.int64)
     locates = np.zeros((LOCATES, 5), np.int64)

@@ -256,6 +256,7 @@ def open_recording(path: Path) -> LobsterRecording:
                 expected="rows of comma-separated numbers",
                 found="0 bytes",
                 where=f"{file.name}, offset 0",
+                remedy="fetch the file again, and compare its size",
             )
     messages = read_rows(message_file.text, MESSAGE_COLUMNS, True, message_file.name)
     _check_messages(message_file, messages)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hftcore.errors import UsageRefused
 from hftcore.marketdata import itch_scan, lobster
-from hftcore.marketdata.conversion import PRICE_UNITS, Conversion, Counts, Listed
+from hftcore.marketdata.conversion import PRICE_UNITS, TIME_NOTE, Conversion, Counts, Listed
 from hftcore.marketdata.itch import PREFIX_BYTES
 from hftcore.marketdata.itch_conversion import ItchConverter, list_instruments
 from hftcore.marketdata.itch_reference import ReferenceBooks
@@ -98,7 +98,7 @@ class LobsterSource:
         self.levels = self._recording.levels
         self.counts = self._converter.counts
         self.total = len(self._recording.messages)
-        self.notes = self._recording.notes
+        self.notes = (*self._recording.notes, TIME_NOTE)
 
     @property
     def done(self) -> int:
@@ -148,7 +148,7 @@ class ItchSource:
         self.levels = ITCH_LEVELS
         self.counts = self._converter.counts
         self.total = len(self._recording.content)
-        self.notes = _itch_notes(self._recording)
+        self.notes = (*_itch_notes(self._recording), TIME_NOTE)
 
     @property
     def done(self) -> int:

@@ -106,3 +106,15 @@ def next_above(bits: Any, base: int, size: int, rung: int) -> int:
     if found != 0:
         return (rung & ~np.int64(63)) + trailing_zeros(found)
     return _climb(bits, base, size, rung)
+
+
+@kernel
+def bitmap_words(ladder_ticks: int) -> int:
+    """Return the bitmap words of one side of a ladder, all its levels together."""
+    words = np.int64(0)
+    size = np.int64(ladder_ticks)
+    while True:
+        size = (size + 63) >> 6
+        words += size
+        if size == 1:
+            return words

@@ -1,7 +1,7 @@
 """The book: orders on levels, levels on the ladder. Put one in, take one out, keep the best.
 
 Every function leaves the book whole: totals, counts, bitmap, best prices and index agree when it
-returns. `checked.py` in the tests walks all of it after each command.
+returns. The tests walk all of it after each command (`tests/matching/walk.py`).
 """
 
 from __future__ import annotations

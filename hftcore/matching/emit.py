@@ -78,7 +78,7 @@ def output_of(words: NDArray[np.int64]) -> Output:
 
 @kernel(inline=True)
 def place_two(out: Output, position: int) -> int:
-    """Return where a two-slot event goes, after a pad when it would wrap."""
+    """Return where a two-slot event goes, after a pad when it would wrap (as `ipc.ring.padded`)."""
     mask = len(out.events) - 1
     if position & mask != mask:
         return position

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hftcore.limits import MAX_INSTRUMENTS, MAX_LADDER_TICKS
+from hftcore.matching.bitmap import bitmap_words
 from hftcore.matching.book import side_index
 from hftcore.messages import RejectReason
 from ipc.kernel import kernel
@@ -20,18 +21,6 @@ _BAD_REFERENCE = int(RejectReason.BAD_REFERENCE)
 _CAPACITY = int(RejectReason.CAPACITY)
 NOT_OURS = -1
 """The instrument belongs to another shard: noted, and answered there."""
-
-
-@kernel
-def bitmap_words(ladder_ticks: int) -> int:
-    """Return the bitmap words of one side of a ladder, all its levels together."""
-    words = np.int64(0)
-    size = np.int64(ladder_ticks)
-    while True:
-        size = (size + 63) >> 6
-        words += size
-        if size == 1:
-            return words
 
 
 @kernel

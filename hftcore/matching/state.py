@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from hftcore.errors import ConfigurationRefused
 from hftcore.limits import MAX_INSTRUMENTS, MAX_LEVELS, MAX_ORDERS
+from hftcore.matching.bitmap import bitmap_words
 
 ORDER = np.dtype(
     [
@@ -57,8 +58,7 @@ SIDE = np.dtype(
         ("direction", "<i8"),  # 1: asks, -1: bids
         ("level_base", "<i8"),  # level of rung 0
         ("bits_base", "<i8"),  # first bitmap word
-        ("order_count", "<i8"),  # resting orders of this side
-        ("reserved", "<i8", (2,)),
+        ("reserved", "<i8", (3,)),
     ]
 )
 BOOK = np.dtype(
@@ -86,12 +86,12 @@ PROGRESS = np.dtype(
         ("used_words", "<i8"),  # bitmap words given to instruments
         ("moved_ids", "<i8"),  # orders whose index entry is in the overflow table
         ("command_position", "<i8"),  # of the next command in the ring
-        ("matched_sequence", "<i8"),  # every command up to here is finished
-        ("stage", "<i8"),  # of the unfinished command, Stage
+        ("stage", "<i8"),  # of the unfinished command: FRESH or SWEEPING
         ("index", "<i8"),  # of its next event
         ("leaves_qty", "<i8"),  # lots its aggressor has left
         ("slot", "<i8"),  # its order's slot, 0: none (REPLACE_ORDER)
         ("shard_count", "<i8"),  # shards of the venue
+        ("reserved", "<i8"),
     ]
 )
 
@@ -100,9 +100,9 @@ _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 MAP_NORESERVE = 0x4000  # Linux; the mmap module has it from Python 3.13 on
 
 FRESH = 0
-"""Stage: no command is unfinished."""
+"""A stage: no command is unfinished."""
 SWEEPING = 1
-"""Stage: an aggressor stopped between two fills because the output was full."""
+"""A stage: an aggressor stopped between two fills because the output was full."""
 
 
 class Shard(NamedTuple):
@@ -111,7 +111,10 @@ class Shard(NamedTuple):
     Attributes
     ----------
     progress : PROGRESS[1]
-        Where it is, and the command it has not finished.
+        Where it is, and the command it has not finished. Its matcher's alone.
+    matched : int64[8]
+        [0]: matched_sequence, every command up to here is finished; a line of its own, for others
+        to read with an acquire.
     books : BOOK[MAX_INSTRUMENTS]
         By instrument_id; ladder_ticks 0 where nothing is listed.
     sides : SIDE[2 * MAX_INSTRUMENTS]
@@ -132,6 +135,7 @@ class Shard(NamedTuple):
     """
 
     progress: NDArray[Any]
+    matched: NDArray[np.int64]
     books: NDArray[Any]
     sides: NDArray[Any]
     orders: NDArray[Any]
@@ -151,17 +155,6 @@ class ShardSize(NamedTuple):
     home_count: int
 
 
-def ladder_words(ladder_ticks: int) -> int:
-    """Return the bitmap words of one side of a ladder, all its levels together."""
-    words = 0
-    size = ladder_ticks
-    while True:
-        size = (size + 63) // 64
-        words += size
-        if size == 1:
-            return words
-
-
 def shard_size(ladders: list[tuple[int, int]], home_count: int | None = None) -> ShardSize:
     """Compute the size of a shard that can list these instruments.
 
@@ -174,7 +167,7 @@ def shard_size(ladders: list[tuple[int, int]], home_count: int | None = None) ->
     """
     order_capacity = sum(orders for _, orders in ladders)
     levels = 1 + sum(2 * ticks for ticks, _ in ladders)
-    words = sum(2 * ladder_words(ticks) for ticks, _ in ladders)
+    words = sum(2 * int(bitmap_words(ticks)) for ticks, _ in ladders)
     if not 0 < order_capacity <= MAX_ORDERS or levels > MAX_LEVELS:
         raise ConfigurationRefused(
             "the instruments don't fit one shard",
@@ -244,6 +237,7 @@ def allocate(
     slots = size.order_capacity + 1
     shard = Shard(
         progress=memory("progress", PROGRESS, 1, False),
+        matched=memory("matched", np.dtype(np.int64), 8, False),
         books=memory("books", BOOK, MAX_INSTRUMENTS, True),
         sides=memory("sides", SIDE, 2 * MAX_INSTRUMENTS, True),
         orders=memory("orders", ORDER, slots, False),

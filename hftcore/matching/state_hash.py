@@ -1,7 +1,9 @@
-"""Hashes that two runs must share: of an instrument's book, and of its events.
+"""Hashes that two runs must share: of an instrument's book, of its state, and of its events.
 
 The hash of a book covers what a trader could tell apart (each order's id, owner, side, price, lots
-and place in its queue) and nothing of the layout (slots, capacities, index). The hash of an event
+and place in its queue) and nothing of the layout (slots, memory, index). The hash of the state adds
+whatever else decides the instrument's future events: its definition, the feed's sequence, the last
+price. The hash of an event
 covers words 1 to 7 of its slots. Both are combined by sum, so shards and segments can be added up
 in any order. Full-state hashes walk every order: for audits, tests and shutdown.
 """
@@ -50,6 +52,17 @@ def book_hash(shard: Any, instrument_id: int) -> int:
                 break
             rung = next_above(shard.bits, ladder["bits_base"], ticks, rung + 1)
     return result
+
+
+@kernel
+def state_hash(shard: Any, instrument_id: int) -> int:
+    """Hash all that decides an instrument's future: equal now, equal ever after."""
+    book = shard.books[np.uintp(instrument_id)]
+    chain = mix64(add_wrapping(book_hash(shard, instrument_id), book["feed_sequence"]))
+    chain = mix64(add_wrapping(chain, book["last_price"]))
+    chain = mix64(add_wrapping(chain, book["ladder_ticks"]))
+    chain = mix64(add_wrapping(chain, book["order_capacity"]))
+    return mix64(add_wrapping(chain, book["definition"]))
 
 
 @kernel(inline=True)

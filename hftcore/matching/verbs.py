@@ -38,6 +38,7 @@ from hftcore.messages import (
     OrderType,
     RejectReason,
     Side,
+    StpMode,
     TimeInForce,
 )
 from ipc.kernel import kernel
@@ -62,6 +63,8 @@ _MARKET = int(OrderType.MARKET)
 _GTC = int(TimeInForce.GTC)
 _IOC = int(TimeInForce.IOC)
 _REPLAY_ADD = int(ExecFlags.REPLAY_ADD)
+_UNKNOWN_FLAGS = 0xFFFF & ~int(ExecFlags.REPLAY_ADD | ExecFlags.HAS_CLIENT_ORDER_ID)
+_NO_PREVENTION = int(StpMode.NONE)
 _UNKNOWN_ORDER = int(RejectReason.UNKNOWN_ORDER)
 _BAD_SIDE = int(RejectReason.BAD_SIDE)
 _BAD_ORDER_TYPE = int(RejectReason.BAD_ORDER_TYPE)
@@ -88,6 +91,8 @@ def check_new_order(shard: Any, book: Any, command: Any) -> int:
         return _BAD_PRICE
     if command["qty"] < 1 or command["qty"] > MAX_QTY:
         return _BAD_QTY
+    if command["exec_flags"] & _UNKNOWN_FLAGS or command["stp_mode"] > _NO_PREVENTION:
+        return _PROFILE
     if command["exec_flags"] & _REPLAY_ADD and not (gtc and shard.progress[0]["allow_replay"]):
         return _PROFILE
     if gtc and book["order_count"] >= book["order_capacity"]:

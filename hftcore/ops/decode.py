@@ -80,20 +80,19 @@ def _judge(meaning: str, *, is_row: bool) -> tuple[int, type[IntEnum] | type[Int
 
 def all_layouts(stream: Stream) -> Iterator[tuple[int, Layouts]]:
     """Yield every kind of a stream with each of its layouts, echoes not repeated."""
-    if stream == "commands":
-        yield from ((int(kind), pair) for kind, pair in messages.COMMANDS.items())
-    else:
-        for kind, pairs in messages.EVENTS.items():
-            yield from ((int(kind), pair) for pair in pairs)
+    table = messages.COMMANDS if stream == "commands" else messages.EVENTS
+    for kind, shapes in table.items():
+        yield from ((int(kind), layouts) for layouts in shapes)
 
 
 @cache
-def layouts_of(stream: Stream, kind: int, two_slots: bool) -> Layouts | None:
-    """Return the layouts of a kind that comes in this many slots, or None if there are none."""
+def layouts_of(stream: Stream, kind: int, two_slots: bool, state: bool = False) -> Layouts | None:
+    """Return the layouts of a kind with these flags in its header, or None if there are none."""
     if stream == "events" and kind & messages.ECHO:
-        return layouts_of("commands", kind & ~messages.ECHO, two_slots)
+        return layouts_of("commands", kind & ~messages.ECHO, two_slots, state)
     for number, layouts in all_layouts(stream):
-        if number == kind and (layouts[1] is not None) == two_slots:
+        is_state = layouts[1] is messages.ORDER_STATE
+        if number == kind and (layouts[1] is not None) == two_slots and is_state == state:
             return layouts
     return None
 
@@ -121,7 +120,7 @@ class Record:
 
 
 def decode(stream: Stream, slots: bytes) -> Record | None:
-    """Decode one record; None when its kind doesn't exist in that many slots.
+    """Decode one record; None when its kind doesn't exist in that many slots, or with that flag.
 
     Parameters
     ----------
@@ -129,7 +128,8 @@ def decode(stream: Stream, slots: bytes) -> Record | None:
         64 or 128 of them, as the record's header says.
     """
     kind, _ = header_of(slots)
-    layouts = layouts_of(stream, kind, len(slots) > messages.SLOT_BYTES)
+    state = bool(slots[9] & messages.Flags.STATE)
+    layouts = layouts_of(stream, kind, len(slots) > messages.SLOT_BYTES, state)
     if layouts is None:
         return None
     strays: list[str] = []

@@ -8,8 +8,9 @@ The oldest slot left may be the second of a record whose first is gone. Nothing 
 but a lap always begins with a record; so both ways to cut the slots up to the next lap are tried,
 and where both hold, printing begins where they meet.
 
-Counters, histograms and latest cells are known by their layout hash. `hft dump` comes here from
-`hftcore.ops.dump`.
+Rings of commands or events, counters, histograms and latest cells are known by their layout hash;
+of a ring with another one (a test's, one of single records) the kind's text tells. `hft dump` comes
+here from `hftcore.ops.dump`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def print_region(target: str, printer: Printer, stream: Stream | None, limit: in
     with Region.attach(directory, name) as region:
         header = region.header
         records = {layout_hash(layout): layout for layout in messages.MEANINGS}
+        rings = {messages.stream_layout(each): each for each in STREAMS}
         kind = header.kind.split()
         if header.layout == counters.LAYOUT:
             _print_counters(region, printer)
@@ -56,16 +58,19 @@ def print_region(target: str, printer: Printer, stream: Stream | None, limit: in
             _print_histograms(region, printer)
         elif kind[:1] == ["latest"] and header.layout in records:
             _print_latest(region, records[header.layout], printer)
+        elif header.layout in rings:
+            _print_ring(region, printer, stream or rings[header.layout], limit)
         elif kind[:1] == ["ring"]:
             named = next((each for each in STREAMS if each in kind), None)
             _print_ring(region, printer, stream or named, limit)
         else:
             raise Refused(
                 "this region's payload can't be printed",
-                expected="counters, a histogram, or a kind that begins with ring or latest",
+                expected="a ring, counters, a histogram, or a kind that begins with ring or latest",
                 found=f"kind {header.kind!r}, layout {header.layout:#x}",
                 where=str(region.path),
-                remedy="name the kind where the region is created",
+                remedy="if programs of two versions are at work, dump with the one that made it;"
+                " else name the kind where the region is created",
             )
 
 

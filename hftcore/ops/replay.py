@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from hftcore.errors import VerificationFailed
+from hftcore.errors import ConfigurationRefused, VerificationFailed
 from hftcore.exchange import Exchange
 from hftcore.instruments import Instrument, definition
 from hftcore.limits import FIRST_SEQUENCE
@@ -236,7 +236,10 @@ def replay(
 
 
 def _venue(source: Source) -> Exchange:
-    """List a recording's instruments: one share is a lot, money is counted in ticks."""
+    """List a recording's instruments: one share is a lot, money is counted in ticks.
+
+    Each has room for all orders that it adds: what rests at once is known only after a replay.
+    """
     instruments = []
     for listed in source.instruments:
         tick = Decimal(listed.units_per_tick) / PRICE_UNITS
@@ -250,7 +253,17 @@ def _venue(source: Source) -> Exchange:
                 quote_decimals=-int(tick.normalize().as_tuple().exponent),
             )
         )
-    return Exchange(instruments, replay=True)
+    try:
+        return Exchange(instruments, replay=True)
+    except ConfigurationRefused as refused:
+        largest = max(source.instruments, key=lambda listed: listed.order_capacity)
+        raise ConfigurationRefused(
+            f"the recording can't be replayed whole: {refused.what}",
+            expected=refused.expected,
+            found=f"{refused.found}, in {len(instruments)} instruments",
+            where=refused.where,
+            remedy=f"choose one with --instrument; {largest.symbol} has the most orders",
+        ) from refused
 
 
 def _compile_first(verify: bool) -> None:
@@ -348,24 +361,22 @@ def as_text(report: ReplayReport) -> str:
             f" the resting order of {report.compared_trades:,} trades"
         )
     lines += [f"  {'problem':<12}{problem}" for problem in report.problems]
-    verdict = "replayed whole; the books were not compared (--verify)"
-    if report.problems:
-        verdict = "FAILED"
-    elif report.verified:
-        verdict = "every compared row and trade is exact"
+    exact = "every compared row and trade is exact"
+    whole = "replayed whole; the books were not compared (--verify)"
+    verdict = "FAILED" if report.problems else exact if report.verified else whole
     lines.append(f"  {'verdict':<12}{verdict}")
     return "\n".join(lines)
 
 
 class _Bar:
-    """A progress bar on stderr, made when the first block is done and its total is known."""
+    """A progress bar on stderr; of unknown length until the recording is read and checked."""
 
     def __init__(self) -> None:
         self._bar = RichProgress(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
             TimeElapsedColumn(), console=Console(stderr=True), transient=True,
         )  # fmt: skip
-        self._task: TaskID | None = None
+        self._task: TaskID = self._bar.add_task("reading", total=None)
 
     def __enter__(self) -> _Bar:
         self._bar.start()
@@ -376,9 +387,7 @@ class _Bar:
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far the replay is."""
-        if self._task is None:
-            self._task = self._bar.add_task("replay", total=total)
-        self._bar.update(self._task, completed=done)
+        self._bar.update(self._task, description="replay", total=total, completed=done)
 
 
 def main(

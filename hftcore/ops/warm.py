@@ -34,6 +34,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hftcore.exchange import Exchange
 from hftcore.instruments import Instrument, definition
 from hftcore.marketdata import itch
+from hftcore.matching.state_hash import state_hash
 from hftcore.ops import region_dump, replay
 from ipc import clock, kernel, latest, ring, wait
 
@@ -192,6 +193,7 @@ def _exchange() -> None:
     exchange.cancel(resting)
     exchange.book(instrument.symbol)
     exchange.book_hash(instrument.symbol)
+    state_hash(exchange.shard, 1)
     exchange.play(definition(instrument, 1).reshape(1, -1), depth=1)
 
 

@@ -149,9 +149,11 @@ def write_up_to(
 
 
 @numba.njit(nogil=True)
-def check(words: Any, first: int, slots: int, state: Any, mask: int) -> None:
-    """Judge what was read at the state's position and go on behind it."""
+def check(words: Any, first: int, slots: int, state: Any, mask: int, seen: Any) -> None:
+    """Judge what was read at the state's position, note it in `seen` and go on behind it."""
     position = state[AT]
+    if position < len(seen):
+        seen[position] = 1 if words[first + 1] == PAD else words[first + slots * SLOT_WORDS - 1]
     if words[first + 1] == PAD:
         state[BAD] += position & mask != mask
         state[PADS] += 1
@@ -169,6 +171,14 @@ def check(words: Any, first: int, slots: int, state: Any, mask: int) -> None:
 @numba.njit(nogil=True)
 def read_gating(cells: Any, words: Any, reader: int, state: Any, end: int, polls: int) -> None:
     """Read as a gating reader, up to position `end`, until `polls` polls found nothing."""
+    note_gating(cells, words, reader, state, end, polls, np.zeros(0, np.int64))
+
+
+@numba.njit(nogil=True)
+def note_gating(
+    cells: Any, words: Any, reader: int, state: Any, end: int, polls: int, seen: Any
+) -> None:
+    """Read as `read_gating` does; put each record's checksum into `seen`, by position."""
     mask = cells[CAPACITY] - 1
     idle = 0
     while state[AT] < end and idle < polls:
@@ -177,13 +187,21 @@ def read_gating(cells: Any, words: Any, reader: int, state: Any, end: int, polls
             pause()
             continue
         first = (state[AT] & mask) * SLOT_WORDS
-        check(words, first, 2 if words[first + 1] & TWO_SLOTS else 1, state, mask)
+        check(words, first, 2 if words[first + 1] & TWO_SLOTS else 1, state, mask, seen)
         release_up_to(cells, reader, state[AT])
 
 
 @numba.njit(nogil=True)
 def read_tailing(cells: Any, words: Any, state: Any, out: Any, end: int, polls: int) -> None:
     """Read as a tailing reader, up to position `end`, until `polls` polls found nothing."""
+    note_tailing(cells, words, state, out, end, polls, np.zeros(0, np.int64))
+
+
+@numba.njit(nogil=True)
+def note_tailing(
+    cells: Any, words: Any, state: Any, out: Any, end: int, polls: int, seen: Any
+) -> None:
+    """Read as `read_tailing` does; put each record's checksum into `seen`, by position."""
     mask = cells[CAPACITY] - 1
     idle = 0
     while state[AT] < end and idle < polls:
@@ -198,10 +216,16 @@ def read_tailing(cells: Any, words: Any, state: Any, out: Any, end: int, polls: 
             idle += 1
             pause()
         else:
-            check(out, 0, slots, state, mask)
+            check(out, 0, slots, state, mask, seen)
 
 
 @numba.njit(nogil=True)
 def resume(cells: Any, words: Any) -> Any:
     """Continue where a dead writer left off."""
     return resume_writer(cells, words, cells[CAPACITY] - 1)
+
+
+@numba.njit(nogil=True)
+def copy_at(cells: Any, words: Any, position: int, out: Any) -> Any:
+    """Call `copy_record`."""
+    return copy_record(cells, words, cells[CAPACITY] - 1, position, out)

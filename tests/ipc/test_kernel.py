@@ -7,6 +7,7 @@ import shutil
 import stat
 from pathlib import Path
 
+import numba
 import pytest
 
 from ipc.errors import KernelCacheRefused
@@ -85,13 +86,20 @@ def test_kernel_with_the_jit_off_is_the_plain_function(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(("flags", "variable"), [(("-O",), {}), ((), {"PYTHONOPTIMIZE": "1"})])
+@pytest.mark.parametrize("module", ["ipc.kernel", "ipc.region", "hftcore.messages", "affinity.pin"])
 def test_python_without_assertions_is_refused(
-    tree: Path, flags: tuple[str, ...], variable: dict[str, str]
+    module: str, flags: tuple[str, ...], variable: dict[str, str]
 ) -> None:
-    refused = run_python("import ipc.kernel", tree, flags, **variable)
+    refused = run_python(f"import {module}", ROOT, flags, **variable)
     assert refused.returncode == 1
-    assert "hftcore does not run under python -O" in refused.stderr
-    assert "remedy: start without -O and unset PYTHONOPTIMIZE" in refused.stderr
+    assert refused.stderr.startswith("hft: hftcore does not run under python -O\n  expected: ")
+    assert "  remedy:   start without -O and unset PYTHONOPTIMIZE" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_refusal_of_python_without_assertions_can_be_caught_as_any_other() -> None:
+    code = "try:\n    import ipc\nexcept Exception as error:\n    print(error.expected)"
+    assert run_python(code, ROOT, ("-O",)).stdout.startswith("assertions on: ")
 
 
 def test_cache_directory_is_made_closed_to_others(tmp_path: Path) -> None:
@@ -124,6 +132,16 @@ def test_cache_directory_of_another_user_is_refused(tmp_path: Path) -> None:
         claim_cache_directory(tmp_path / "base", "abc")
 
 
+def test_cache_directory_that_others_may_replace_is_refused(tmp_path: Path) -> None:
+    above = tmp_path / "above"
+    (above / "mine").mkdir(parents=True)
+    above.chmod(0o777)
+    with pytest.raises(KernelCacheRefused, match=f"replaced by others.*where: {above}; remedy:"):
+        claim_cache_directory(above / "mine" / "base", "abc")
+    above.chmod(0o1777)  # sticky: others can't rename what is ours
+    claim_cache_directory(above / "mine" / "base", "abc")
+
+
 def test_cache_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "base").symlink_to(tmp_path / "elsewhere")
@@ -135,6 +153,15 @@ def test_cache_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KernelCacheRefused, match="remedy: set HFT_CACHE_DIR"):
         claim_cache_directory(tmp_path / "file", "abc")
+
+
+@pytest.mark.parametrize("flag", ["LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "OPT"])
+def test_source_hash_follows_the_flags_that_change_the_code(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    before = source_hash(tree)
+    monkeypatch.setattr(numba.config, flag, "another", raising=False)
+    assert source_hash(tree) != before
 
 
 def test_source_hash_follows_names_and_contents(tree: Path) -> None:

@@ -37,7 +37,7 @@ def test_region_that_was_written_is_read_by_who_attaches(venue_directory: Path) 
     assert (header.venue_epoch, header.creator_pid) == (7, os.getpid())
     assert (header.boot_id, header.kind, header.name) == (boot_id(), "cells of a test", "cells")
     assert header.created_ns > 0
-    assert list_regions(venue_directory) == [header]
+    assert list_regions(venue_directory) == ([header], [])
 
 
 def test_new_region_is_zeroed_private_and_has_all_its_pages(venue_directory: Path) -> None:
@@ -180,9 +180,9 @@ def test_remove_stale_spares_what_lives_and_what_is_sound(venue_directory: Path)
     (venue_directory / "roles.lock").write_bytes(b"")
     with Region.create(venue_directory, "alive", 64, layout=LAYOUT, epoch=1) as region:
         edit(region.path, magic=0)
-        assert remove_stale(venue_directory) == ["broken"]
-        assert remove_stale(venue_directory, epoch=2) == ["old"]
-    assert remove_stale(venue_directory, epoch=2) == ["alive"]
+        assert remove_stale(venue_directory) == (["broken"], [])
+        assert remove_stale(venue_directory, epoch=2) == (["old"], [])
+    assert remove_stale(venue_directory, epoch=2) == (["alive"], [])
     left = sorted(path.name for path in venue_directory.iterdir())
     assert left == ["current.region", "roles.lock"]
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from ipc.directory import checked_name, venue_directory
+from ipc import ofd
+from ipc.directory import checked_name, default_base, venue_directory
 from ipc.header import MAGIC, boot_id
-from ipc.region import Region, remove_stale
+from ipc.mapping import IN_USE_BYTE
+from ipc.region import Region, list_regions, remove_stale
 from tests.ipc.region_cells import LAYOUT, edit, make, refusal
 
 NOBODY = 65534
@@ -88,7 +90,6 @@ def test_symbolic_link_is_followed_neither_to_create_nor_to_attach(
             lambda: make(venue_directory),
             lambda: Region.attach(venue_directory, "cells"),
             lambda: Region.attach(venue_directory, "cells", writable=True),
-            lambda: remove_stale(venue_directory),
         ):
             said = refusal(attempt)
             assert "found: a symbolic link" in said
@@ -96,6 +97,46 @@ def test_symbolic_link_is_followed_neither_to_create_nor_to_attach(
         link.unlink()
     assert victim.read_bytes() == b"precious"
     assert not (tmp_path / "nothing").exists()
+
+
+def test_files_that_are_no_regions_do_not_keep_the_others_from_being_listed_and_removed(
+    venue_directory: Path,
+) -> None:
+    for name in ("a", "z"):
+        edit(make(venue_directory, name), boot_id=b"another")
+    (venue_directory / "link.region").symlink_to("a.region")
+    (venue_directory / "folder.region").mkdir()
+    os.mkfifo(venue_directory / "pipe.region", 0o600)
+    said = ["found: drwx", "found: a symbolic link", "found: prw"]
+    headers, complaints = list_regions(venue_directory)
+    assert [header.name for header in headers] == ["a", "z"]
+    assert [words in str(found) for words, found in zip(said, complaints, strict=True)] == [
+        True
+    ] * 3
+    removed, complaints = remove_stale(venue_directory)
+    assert removed == ["a", "z"]
+    assert [words in str(found) for words, found in zip(said, complaints, strict=True)] == [
+        True
+    ] * 3
+    assert len(list(venue_directory.iterdir())) == 3
+
+
+def test_attach_to_write_where_somebody_keeps_writers_out_is_refused(venue_directory: Path) -> None:
+    path = make(venue_directory)
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        assert ofd.try_lock(descriptor, IN_USE_BYTE)
+        said = refusal(lambda: Region.attach(venue_directory, "cells", writable=True))
+        assert said.startswith("this region is locked against writers; ")
+        assert f"where: {path}; " in said
+        Region.attach(venue_directory, "cells").close()
+    finally:
+        os.close(descriptor)
+    with (
+        Region.attach(venue_directory, "cells", writable=True),
+        Region.attach(venue_directory, "cells", writable=True),
+    ):
+        pass
 
 
 @as_root
@@ -138,6 +179,9 @@ def test_directory_that_is_open_to_others_is_refused(venue_directory: Path, mode
     venue_directory.chmod(mode)
     said = refusal(lambda: Region.attach(venue_directory, "cells"))
     assert f"expected: mode 0700 or less; found: mode {mode:04o}; where: {venue_directory}" in said
+    assert said.startswith("this directory is open to other users: no venue's, ")
+    assert f"remedy: name a file in a venue's directory, such as {default_base()}/<venue>" in said
+    assert "chmod" not in said
 
 
 def test_base_directory_that_is_open_or_a_link_is_refused(tmp_path: Path) -> None:
@@ -190,7 +234,7 @@ def test_attach_to_an_unsound_header_is_refused_until_it_is_removed(
 ) -> None:
     edit(make(venue_directory), **fields)
     assert refusal(lambda: Region.attach(venue_directory, "cells")).startswith(said)
-    assert remove_stale(venue_directory) == ["cells"]
+    assert remove_stale(venue_directory) == (["cells"], [])
     make(venue_directory)
 
 

@@ -16,6 +16,9 @@ from ipc.errors import RingRefused
 from ipc.intrinsics import store_release
 from ipc.ring import (
     CLAIMED,
+    CURSOR_STRIDE,
+    CURSORS,
+    MAX_READERS,
     NOT_GATING,
     POSITION,
     Ring,
@@ -158,6 +161,18 @@ def test_writer_that_dies_laps_after_it_told_its_position_keeps_what_it_publishe
     assert resume(ring.cells, ring.words) == end
 
 
+@pytest.mark.parametrize(("told", "claimed"), [(-1, 4), (5, 4), (4, 1 << 62), (0, 40)])
+def test_writer_whose_cells_cannot_be_is_not_resumed(told: int, claimed: int) -> None:
+    ring = Ring.local(8)
+    write_batch(ring.cells, ring.words, 2, FAR, 1)
+    ring.cells[POSITION], ring.cells[CLAIMED] = told, claimed
+    before = ring.cells.copy(), ring.words.copy()
+    with pytest.raises(AssertionError):
+        resume(ring.cells, ring.words)
+    assert (ring.cells == before[0]).all()
+    assert (ring.words == before[1]).all()
+
+
 def test_record_that_is_being_overwritten_is_an_overrun_while_its_sequence_still_stands() -> None:
     ring = Ring.local(8)
     state, out = new_state(), np.zeros(16, np.int64)
@@ -204,10 +219,49 @@ def test_memory_without_a_ring_is_refused(capacity: int) -> None:
         Ring.attach(memory)
 
 
-@pytest.mark.parametrize("reader", [-1, 29, 100])
+@pytest.mark.parametrize("reader", [-1, 2, 29, 100])
 def test_reader_of_a_number_that_the_ring_lacks_is_refused(reader: int) -> None:
-    with pytest.raises(RingRefused, match="expected: a reader from 0 to 28"):
-        Ring.local(8).add_gating_reader(reader)
+    ring = Ring.local(8, readers=2)
+    before = ring.cells.copy()
+    for attempt in (ring.add_gating_reader, ring.remove_gating_reader):
+        with pytest.raises(RingRefused, match="expected: a reader below 2; found: "):
+            attempt(reader)
+    assert (ring.cells == before).all()
+
+
+@pytest.mark.parametrize("readers", [-1, MAX_READERS + 1])
+def test_ring_of_a_number_of_readers_that_has_no_room_is_refused(readers: int) -> None:
+    with pytest.raises(RingRefused, match=f"expected: 0 to {MAX_READERS}; found: {readers}"):
+        Ring.local(8, readers)
+
+
+def test_adding_a_reader_writes_its_own_cursor_and_no_other_cell() -> None:
+    ring = Ring.local(8)
+    before = ring.cells.copy()
+    ring.add_gating_reader(3, 5)
+    assert np.flatnonzero(ring.cells != before).tolist() == [CURSORS + 3 * CURSOR_STRIDE]
+    assert (ring.readers, ring.cursor(3)) == (4, 5)
+
+
+def test_reader_that_would_begin_where_the_writer_has_been_since_is_refused() -> None:
+    ring = Ring.local(8)
+    while ring.position < 20:
+        write_batch(ring.cells, ring.words, 1, FAR, 1)
+    oldest = int(ring.cells[CLAIMED]) - 8
+    with pytest.raises(
+        RingRefused, match=f"expected: a position from {oldest} on; found: {oldest - 1}"
+    ):
+        ring.add_gating_reader(0, oldest - 1)
+    assert ring.cursor(0) == NOT_GATING
+    ring.add_gating_reader(0, oldest)
+    assert ring.cursor(0) == oldest
+
+
+def test_claim_of_less_than_was_claimed_takes_nothing_back() -> None:
+    ring = Ring.local(8)
+    announce(ring.cells, 7)
+    announce(ring.cells, 5)
+    assert ring.cells[CLAIMED] == 7
 
 
 def test_view_of_slots_through_a_dtype_of_another_size_is_refused() -> None:

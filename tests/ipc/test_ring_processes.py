@@ -32,6 +32,8 @@ from tests.ipc.ring_drivers import (
     STATE_WORDS,
     fill_batch,
     new_state,
+    note_gating,
+    note_tailing,
     publish_slots,
     read_gating,
     read_tailing,
@@ -45,6 +47,7 @@ pytestmark = pytest.mark.skipif(not JIT, reason="millions of records are for com
 WORDS = layout_hash(np.dtype("<i8"))
 FOR_EVER = 1 << 60
 POLLS = 100
+NOT_NOTED = np.zeros(0, np.int64)
 
 
 class SharedRing:
@@ -60,7 +63,7 @@ class SharedRing:
         with Region.create(
             self.directory, "ring", 8 * words_for(capacity), layout=WORDS, kind="ring"
         ) as region:
-            ring = Ring.create(region.words, capacity)
+            ring = Ring.create(region.words, capacity, gating_readers)
         for reader in range(gating_readers):
             ring.add_gating_reader(reader, 0)
         return ring
@@ -94,14 +97,16 @@ def writer(shared: SharedRing, end: int, most: int, number: int = 1) -> Callable
     return work
 
 
-def gating_reader(shared: SharedRing, reader: int, end: int) -> Callable[[], None]:
+def gating_reader(
+    shared: SharedRing, reader: int, end: int, seen: Any = NOT_NOTED
+) -> Callable[[], None]:
     """Make the work of a child that reads up to `end` and leaves its state in row `reader`."""
 
     def work() -> None:
         ring = shared.attach()
         state = shared.states[reader]
         while state[AT] < end:
-            read_gating(ring.cells, ring.words, reader, state, end, POLLS)
+            note_gating(ring.cells, ring.words, reader, state, end, POLLS, seen)
             os.sched_yield()
 
     return work
@@ -138,13 +143,15 @@ def test_ring_with_two_gating_readers_and_a_tail_gives_all_of_them_the_same(
 ) -> None:
     end = 600_000
     shared.make(256, 2)
-    readers = [children.fork(gating_reader(shared, reader, end)) for reader in range(2)]
+    with Region.create(shared.directory, "seen", 3 * 8 * end, layout=WORDS) as region:
+        seen = region.words.reshape(3, end)
+    readers = [children.fork(gating_reader(shared, reader, end, seen[reader])) for reader in (0, 1)]
     child = children.fork(writer(shared, end, 8))
     tail = shared.attach(writable=False)
     state, out = new_state(), np.zeros(16, np.int64)
 
     def reached() -> bool:
-        read_tailing(tail.cells, tail.words, state, out, end, POLLS)
+        note_tailing(tail.cells, tail.words, state, out, end, POLLS, seen[2])
         os.sched_yield()
         return bool(state[AT] >= end)
 
@@ -154,8 +161,12 @@ def test_ring_with_two_gating_readers_and_a_tail_gives_all_of_them_the_same(
     assert list(first) == list(second)
     assert first[BAD] == state[BAD] == 0
     assert first[AT] == state[AT] == tail.position
-    if state[LOST] == 0:
-        assert state[RECORDS] == first[RECORDS]
+    assert np.count_nonzero(seen[0]) == first[RECORDS] + first[PADS]
+    assert (seen[0] == seen[1]).all()
+    read = np.flatnonzero(seen[2])
+    assert len(read) == state[RECORDS] + state[PADS] > 0
+    assert (seen[2][read] == seen[0][read]).all()
+    assert len(read) == np.count_nonzero(seen[0]) or state[LOST] > 0
 
 
 @pytest.mark.parametrize("capacity", [8, 512])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hftcore.errors import UsageRefused
+from hftcore.errors import UsageRefused, VerificationFailed
 from hftcore.ops import replay as replaying
 from hftcore.ops.replay import ReplayReport, replay
 
@@ -71,10 +71,13 @@ def test_aapl_10_levels_is_exact_in_every_row(recorded: Path) -> None:
 
 
 @pytest.mark.realdata
-def test_one_altered_size_in_amzn_fails_and_names_the_row(recorded: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(recorded / "lobster" / AMZN_1) as archive:
+@pytest.mark.parametrize("name", [AMZN_1, AMZN_5])
+def test_one_altered_message_size_in_amzn_fails_and_names_the_row(
+    recorded: Path, tmp_path: Path, name: str
+) -> None:
+    with zipfile.ZipFile(recorded / "lobster" / name) as archive:
         archive.extractall(tmp_path)
-    (path,) = tmp_path.glob("*_message_1.csv")
+    (path,) = tmp_path.glob("*_message_?.csv")
     lines = path.read_text().splitlines()
     rows = [
         number
@@ -89,6 +92,8 @@ def test_one_altered_size_in_amzn_fails_and_names_the_row(recorded: Path, tmp_pa
     report = replay(path, "lobster", verify=True)
     assert report.problems[0].startswith(f"row {row + 1} (")
     assert "the recording has" in report.problems[0]
+    with pytest.raises(VerificationFailed, match=f"found: row {row + 1} "):
+        report.require()
 
 
 @pytest.mark.realdata

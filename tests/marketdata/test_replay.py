@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hftcore.errors import Refused, UsageRefused, VerificationFailed
-from hftcore.marketdata.conversion import CommandRows
+from hftcore.errors import ConfigurationRefused, Refused, UsageRefused, VerificationFailed
+from hftcore.marketdata.conversion import TIME_NOTE, CommandRows
 from hftcore.ops import replay as replaying
 from hftcore.ops.replay import ReplayReport, main, replay
 from tests.marketdata.recordings import (
@@ -74,22 +74,35 @@ def test_without_verify_nothing_is_compared(session: Path) -> None:
     assert report.counts["commands"] == 16
 
 
-def test_progress_ends_at_its_total(session: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    replay(session, "itch", progress=lambda done, total: seen.append((done, total)))
-    size = session.stat().st_size
-    assert seen == [(size, size)]
-
-
-def test_progress_bar_is_shown_to_a_person_only(
-    session: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_recording_that_is_too_much_for_one_venue_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    main(session, "itch", None, False, False)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    main(session, "itch", None, False, False)
-    assert "100%" in capsys.readouterr().err
+    monkeypatch.setattr("hftcore.matching.state.MAX_ORDERS", 3)
+    path = tmp_path / "two.itch"
+    path.write_bytes(
+        framed(
+            add(1, "B", 5, 1_000_000),
+            *(add(n, "B", 5, 1_000_000, stock="BEST", locate=9) for n in (2, 3, 4)),
+        )
+    )
+    with pytest.raises(ConfigurationRefused) as caught:
+        replay(path, "itch")
+    assert "can't be replayed whole" in caught.value.what
+    assert caught.value.found.startswith("4 orders, ")
+    assert caught.value.found.endswith(" in 2 instruments")
+    assert caught.value.remedy == "choose one with --instrument; BEST has the most orders"
+    assert replay(path, "itch", "BEST").holds
+
+
+@pytest.mark.parametrize("recording_format", ["itch", "lobster"])
+def test_report_says_that_times_have_no_date(
+    session: Path, tmp_path: Path, recording_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = session if recording_format == "itch" else lobster_pair(tmp_path, ROWS)
+    main(path, recording_format, None, False, False)
+    assert f"  note        {TIME_NOTE}\n" in capsys.readouterr().out
+    main(path, recording_format, None, False, True)
+    assert json.loads(capsys.readouterr().out)["notes"] == [TIME_NOTE]
 
 
 def test_two_instruments_are_replayed_apart(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from hftcore.messages import (
     OrderType,
     RejectReason,
     Side,
+    StpMode,
     TimeInForce,
 )
 from tests.reference.book import Book, Venue
@@ -54,6 +55,7 @@ from tests.reference.records import (
 
 ACCOUNTS = {"ann": 1, "bob": 2, "cyd": 3}
 TRADERS = {number: name for name, number in ACCOUNTS.items()}
+INSTRUCTIONS = {"replay": ExecFlags.REPLAY_ADD, "post-only": ExecFlags.POST_ONLY}
 TYPES = {
     "market": (OrderType.MARKET, TimeInForce.IOC),
     "gtc-market": (OrderType.MARKET, TimeInForce.GTC),
@@ -133,7 +135,8 @@ class Scenario:
             price=int(price),
             order_type=order_type,
             time_in_force=time_in_force,
-            exec_flags=int(ExecFlags.REPLAY_ADD) if "replay" in words.split() else 0,
+            exec_flags=sum(int(INSTRUCTIONS.get(word, 0)) for word in words.split()),
+            stp_mode=StpMode.CANCEL_NEWEST if "cancel-newest" in words.split() else StpMode.UNSET,
             reject_reason=_verdict(words),
             origin=_origin(words),
         )

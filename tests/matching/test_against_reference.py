@@ -188,7 +188,7 @@ def test_poll_does_as_many_commands_as_it_may() -> None:
         assert venue.try_write(encode_command(command))
     assert [poll(venue.matchers[0], budget) for budget in (1, 0, 3, 1 << 40)] == [1, 0, 3, 47]
     progress = venue.shards[0].progress[0]
-    assert progress["matched_sequence"] == script.commands[-1].sequence
+    assert venue.shards[0].matched[0] == script.commands[-1].sequence
     assert progress["command_position"] == venue.position == venue.commands.cursor(0)
 
 

@@ -2,13 +2,15 @@
 
 tests/golden/ is append-only. `records.txt` has a line for each layout: its name, 64 bytes in hex,
 and every field with its value in those bytes. `numbers.txt` has every member of every enum. A new
-layout, field or member is a new line; a line that has to change is a new FORMAT_VERSION.
+layout, field or member is a new line; a line that has to change is a new FORMAT_VERSION, once
+there has been a release.
 """
 
 from __future__ import annotations
 
 import enum
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from hftcore.messages import (
     ECHO,
     EVENT,
     EVENTS,
+    FILLS,
     MEANINGS,
+    NEW_ORDER,
+    ORDER_STATE,
     ORIGIN,
     PARTY,
     SLOT_BYTES,
@@ -32,7 +37,11 @@ from hftcore.messages import (
     Flags,
     RejectReason,
     layout,
+    stream_layout,
 )
+from ipc.directory import venue_directory
+from ipc.errors import RegionRefused
+from ipc.region import Region
 from ipc.ring import PAD, SLOT_WORDS
 from ipc.ring import SLOT_BYTES as RING_SLOT_BYTES
 from ipc.ring import TWO_SLOTS as RING_TWO_SLOTS
@@ -50,6 +59,7 @@ ENUMS = [
 ]
 CONSTANTS = ("FORMAT_VERSION", "SLOT_BYTES", "MAX_SEQUENCE", "CLIENT_ORDER_ID_BYTES", "ECHO")
 EVERY_LAYOUT = pytest.mark.parametrize("name", LAYOUTS)
+SHAPES = [pair for table in (COMMANDS, EVENTS) for shapes in table.values() for pair in shapes]
 
 
 def places(name: str) -> dict[str, tuple[np.dtype[Any], int]]:
@@ -169,19 +179,44 @@ def test_every_event_kind_has_a_record() -> None:
 
 
 def test_every_record_begins_with_a_header_and_goes_on_without() -> None:
-    pairs = [*COMMANDS.values(), *(pair for pairs in EVENTS.values() for pair in pairs)]
-    for first, second in pairs:
+    for first, second in SHAPES:
         assert "kind" in (first.names or ())
         assert second is None or "kind" not in (second.names or ())
-    for shapes in EVENTS.values():
-        sizes = [1 if second is None else 2 for _, second in shapes]
-        assert sizes == sorted(set(sizes)), "the number of slots must tell the shape"
-        assert all(first is EVENT for first, _ in shapes)
+
+
+def test_the_header_tells_which_shape_a_record_has() -> None:
+    for commands in COMMANDS.values():
+        sizes = [1 if second is None else 2 for _, second in commands]
+        assert sizes == sorted(set(sizes)), "the number of slots must tell"
+        assert len({id(first) for first, _ in commands}) == 1
+    for events in EVENTS.values():
+        told = [(second is not None, second is ORDER_STATE) for _, second in events]
+        assert told == sorted(set(told)), "the number of slots and STATE must tell"
+        assert all(first is EVENT for first, _ in events)
+
+
+def test_every_command_that_a_gateway_may_send_can_name_its_ingress() -> None:
+    venue_alone = {
+        CommandKind.MASS_CANCEL_SLICE, CommandKind.EXPIRE_SLICE, CommandKind.TIME,
+        CommandKind.EPOCH, CommandKind.CHECKPOINT, CommandKind.EVENT_HASH,
+    }  # fmt: skip
+    for kind, shapes in COMMANDS.items():
+        names = {name for dtype in shapes[-1] if dtype is not None for name in dtype.names or ()}
+        counted_with_the_next = kind == CommandKind.ORDER_TERMS
+        found = {"ingress_id", "incarnation", "session_id"} <= names
+        assert found != (kind in venue_alone or counted_with_the_next), kind
+
+
+def test_events_after_an_icebergs_accepted_can_hold_its_private_side() -> None:
+    shown = ("BOOKED", "CANCELED", "EXPIRED", "REPLACED", "RESTATED", "STATUS")
+    for name in shown:
+        assert (EVENT, ORDER_STATE) in EVENTS[EventKind[name]]
+    for name in ("TRADE", "REFRESHED", "PREVENTED_MATCH"):
+        assert EVENTS[EventKind[name]] == ((EVENT, FILLS),)
 
 
 def test_every_layout_is_in_a_table() -> None:
-    pairs = [*COMMANDS.values(), *(pair for pairs in EVENTS.values() for pair in pairs)]
-    used = {id(dtype) for pair in pairs for dtype in pair if dtype is not None}
+    used = {id(dtype) for pair in SHAPES for dtype in pair if dtype is not None}
     assert {name for name, dtype in LAYOUTS.items() if id(dtype) not in used} == set()
 
 
@@ -230,3 +265,61 @@ def test_numbers_fit_the_fields_that_hold_them() -> None:
     for one in ENUMS:
         if issubclass(one, enum.IntEnum):
             assert len(set(one)) == len(one.__members__), f"{one.__name__}: a number twice"
+
+
+# --- the layout of a stream --------------------------------------------------------------------
+
+Change = Callable[[pytest.MonkeyPatch], None]
+
+
+def another_side(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(messages, "Side", enum.IntEnum("Side", {"BUY": 2, "SELL": 1}))
+
+
+def another_version(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(messages, "FORMAT_VERSION", messages.FORMAT_VERSION + 1)
+
+
+def another_origin(patch: pytest.MonkeyPatch) -> None:
+    fields = [(name, ORIGIN[name]) for name in ORIGIN.names or ()]
+    fields[-2:] = reversed(fields[-2:])  # the same sizes, the rates exchanged
+    patch.setitem(COMMANDS, CommandKind.NEW_ORDER, ((NEW_ORDER, np.dtype(fields)),))
+
+
+def one_kind_less(patch: pytest.MonkeyPatch) -> None:
+    patch.delitem(COMMANDS, CommandKind.ASSET_DEFINE)
+
+
+CHANGES: list[Change] = [another_side, another_version, another_origin, one_kind_less]
+
+
+def test_stream_layout_tells_the_streams_apart_and_fits_int64() -> None:
+    found = [stream_layout("commands"), stream_layout("events")]
+    assert found == [stream_layout("commands"), stream_layout("events")]
+    assert found[0] != found[1]
+    assert all(0 < value < 1 << 63 for value in found)
+
+
+def test_only_the_events_depend_on_the_table_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stream_layout("commands"), stream_layout("events")
+    monkeypatch.setitem(EVENTS, EventKind.EXPIRED, ((EVENT, PARTY),))
+    assert stream_layout("commands") == before[0]
+    assert stream_layout("events") != before[1]
+
+
+@pytest.mark.parametrize("stream", ["commands", "events"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_region_of_an_altered_layout_is_refused_on_attach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, stream: Any
+) -> None:
+    directory = venue_directory("mixed", base=tmp_path / "venues")
+    old = stream_layout(stream)
+    with Region.create(directory, "stream", 4096, layout=old, kind=f"ring {stream}"):
+        Region.attach(directory, "stream", layout=stream_layout(stream)).close()
+        change(monkeypatch)
+        new = stream_layout(stream)
+        assert new != old
+        with pytest.raises(RegionRefused, match="another layout") as refused:
+            Region.attach(directory, "stream", layout=new)
+    assert (refused.value.expected, refused.value.found) == (f"{new:#x}", f"{old:#x}")
+    assert "two versions" in (refused.value.remedy or "")

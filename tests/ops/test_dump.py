@@ -102,7 +102,8 @@ def all_records() -> Iterator[tuple[Stream, str, decode.Layouts, bytes]]:
                     if column.name == "kind":
                         row[column.name] = kind
                     elif column.name == "flags":
-                        row[column.name] = Flags.TWO_SLOTS if layouts[1] is not None else 0
+                        state = Flags.STATE if layouts[1] is messages.ORDER_STATE else 0
+                        row[column.name] = state | (Flags.TWO_SLOTS if layouts[1] else 0)
                     elif column.holds == decode.TEXT:
                         size = row.dtype[column.name].itemsize
                         text = np.frombuffer(f"id {number}".encode().ljust(size, b"\0"), np.uint8)
@@ -145,6 +146,7 @@ def test_every_field_of_every_layout_is_printed_with_its_name_and_value(
 def test_no_enum_or_flag_of_the_layouts_is_printed_as_a_number() -> None:
     spelled = {"Side", "OrderType", "TimeInForce", "StpMode", "CommandKind", "EventKind"}
     spelled |= {"Flags", "ExecFlags", "RejectReason", "PegKind", "Phase", "Liquidity"}
+    spelled |= {"OrderStatus"}
     found = set()
     for layout, meanings in MEANINGS.items():
         for column in decode.columns_of(layout):
@@ -179,6 +181,16 @@ def test_an_echo_is_read_as_the_command_that_it_repeats(
     dump.main(str(path), json=True)
     (printed,) = lines(capsys.readouterr().out)
     assert (printed["kind"], printed["epoch"]) == ("ECHO_EPOCH", 4)
+
+
+def test_the_flag_state_tells_a_private_second_slot_from_an_answer() -> None:
+    for flag, second in ((0, messages.PARTY), (Flags.STATE, messages.ORDER_STATE)):
+        first = event(EventKind.CANCELED, 1, 0, flag | Flags.TWO_SLOTS)
+        record = decode.decode("events", first + slot(second))
+        assert record is not None
+        assert set(record.second or ()) == set(MEANINGS[second])
+    stray = event(EventKind.TRADE, 1, 0, Flags.STATE | Flags.TWO_SLOTS) + slot(FILLS)
+    assert decode.decode("events", stray) is None
 
 
 def test_a_client_order_id_cannot_drive_the_terminal(

@@ -15,6 +15,7 @@ import pytest
 from hftcore import messages
 from hftcore.errors import Refused, UsageRefused
 from hftcore.ops import dump
+from hftcore.ops.decode import STREAMS, Stream
 from hftcore.ops.region_dump import first_record, readable_slots
 from ipc import counters, histogram, latest
 from ipc.directory import venue_directory
@@ -24,7 +25,7 @@ from ipc.intrinsics import load_relaxed, store_release
 from ipc.kernel import kernel
 from ipc.region import Region
 from ipc.ring import CLAIMED, POSITION, SLOT_WORDS, Ring, claim, publish, words_for
-from tests.ops.test_dump import accepted, event, lines, new_order, trade
+from tests.ops.test_dump import accepted, event, lines, new_order, slot, trade
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def write(ring: Ring, record: bytes) -> None:
     ring.cells[CLAIMED] = position + slots
     first = position % ring.capacity * SLOT_WORDS
     ring.words[first : first + len(words)] = words
-    for slot in range(slots):
-        ring.words[first + slot * SLOT_WORDS] = position + slot + 1
+    for number in range(slots):
+        ring.words[first + number * SLOT_WORDS] = position + number + 1
     ring.cells[POSITION] = position + slots
 
 
@@ -85,6 +86,21 @@ def test_a_ring_is_printed_with_its_cursors_and_the_records_still_in_it(
         ]
         dump.main(str(region.path))
         assert "reader 2: cursor=4 lag=2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_ring_is_known_by_the_layout_of_its_stream_whatever_its_kind_says(
+    venue: Path, capsys: pytest.CaptureFixture[str], stream: Stream
+) -> None:
+    # as bytes, an epoch's record is no event of that number of slots, and a watermark no command
+    kind = messages.CommandKind.EPOCH if stream == "commands" else messages.EventKind.WATERMARK
+    size = words_for(8) * 8
+    layout = messages.stream_layout(stream)
+    with Region.create(venue, "stream", size, layout=layout, kind="whatever") as region:
+        write(Ring.create(region.words, 8), slot(messages.VENUE_STATE, kind=kind, sequence=1))
+        dump.main(str(region.path), json=True)
+    heading, record = printed(capsys)
+    assert (heading["kind"], record["kind"]) == ("whatever", kind.name)
 
 
 def test_an_empty_ring_is_printed_without_records(

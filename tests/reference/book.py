@@ -23,6 +23,7 @@ from hftcore.messages import (
     OrderType,
     RejectReason,
     Side,
+    StpMode,
     TimeInForce,
 )
 from tests.reference.records import (
@@ -252,6 +253,9 @@ class Venue:
             return RejectReason.BAD_PRICE
         if not 1 <= command.qty <= MAX_QTY:
             return RejectReason.BAD_QTY
+        known = ExecFlags.REPLAY_ADD | ExecFlags.HAS_CLIENT_ORDER_ID
+        if command.exec_flags & ~known or command.stp_mode not in (StpMode.UNSET, StpMode.NONE):
+            return RejectReason.PROFILE
         replayed = command.exec_flags & ExecFlags.REPLAY_ADD
         if replayed and not (self.allow_replay and limit and gtc):
             return RejectReason.PROFILE

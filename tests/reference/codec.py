@@ -48,7 +48,7 @@ BODY_BEGIN = 32
 KIND, FLAGS = 8, 9
 """Where a record of either stream says what it is."""
 TWO_SLOTS = int(Flags.TWO_SLOTS)
-CHANGES = {kind for kind, (first, _) in COMMANDS.items() if first is ORDER_CHANGE}
+CHANGES = {kind for kind, shapes in COMMANDS.items() if shapes[0][0] is ORDER_CHANGE}
 HEADER = ("kind", "flags", "instrument_id", "account_id", "sequence", "sequenced_ns")
 _LETTERS = {"i8": "q", "u8": "Q", "i4": "i", "u4": "I", "i2": "h", "u2": "H", "u1": "B"}
 
@@ -90,9 +90,7 @@ def decode_command(record: bytes) -> Command:
     if second and kind in CHANGES:
         return OrderChange(**_unpack(ORDER_CHANGE, record) | common, origin=_origin(second))
     if second and kind == CommandKind.INSTRUMENT_DEFINE:
-        fields = _unpack(SYMBOL, second) | _unpack(INSTRUMENT_DEFINE, record) | common
-        fields.pop("reserved")
-        return Listing(**fields)
+        return Listing(**_unpack(SYMBOL, second) | _unpack(INSTRUMENT_DEFINE, record) | common)
     return Other(**common, body=record[BODY_BEGIN:SLOT_BYTES], second=second[8:] or None)
 
 

@@ -61,7 +61,7 @@ class NewOrder(Judged):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderChange(Judged):
-    """CANCEL_ORDER, REPLACE_ORDER, REDUCE_ORDER, ORDER_STATUS."""
+    """CANCEL_ORDER, REPLACE_ORDER, REDUCE_ORDER, ORDER_REFERENCE."""
 
     order_id: int
     price: int = 0
@@ -87,6 +87,9 @@ class Listing(Judged):
     lot_size: int = 1
     allowed_types: int = 0
     allowed_tifs: int = 0
+    ingress_id: int = 0
+    incarnation: int = 0
+    session_id: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

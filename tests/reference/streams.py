@@ -36,11 +36,11 @@ OTHER_KINDS = tuple(
         CommandKind.CANCEL_ORDER,
         CommandKind.REPLACE_ORDER,
         CommandKind.REDUCE_ORDER,
-        CommandKind.ORDER_STATUS,
+        CommandKind.ORDER_REFERENCE,
         CommandKind.INSTRUMENT_DEFINE,
     )
 )
-UNKNOWN_KINDS = (36, 100, 127, 128, 129, 255)
+UNKNOWN_KINDS = (max(CommandKind) + 1, 100, 127, 128, 129, 255)
 
 
 class Draw(Protocol):
@@ -254,7 +254,9 @@ def _new_order(
         time_in_force = TimeInForce.GTC
     elif choices.percent(50):
         order_type = OrderType.MARKET
-    exec_flags = int(ExecFlags.DUPLICATE) if choices.percent(5) else 0
+    exec_flags = int(ExecFlags.DUPLICATE) if choices.percent(1) else 0
+    if choices.percent(5):
+        exec_flags |= ExecFlags.HAS_CLIENT_ORDER_ID
     if choices.percent(10 if profile.allow_replay else 1):
         exec_flags |= ExecFlags.REPLAY_ADD
     return NewOrder(
@@ -266,7 +268,7 @@ def _new_order(
         side=choices.pick((Side.BUY, Side.SELL)),
         order_type=order_type,
         time_in_force=time_in_force,
-        stp_mode=choices.integer(0, 5),
+        stp_mode=choices.integer(2, 5) if choices.percent(2) else choices.integer(0, 1),
         trade_group=choices.integer(0, 2),
         settled_lag=sequence % 11,
         exec_flags=exec_flags,
