@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ from hftcore.messages import (
 )
 
 Number = Decimal | int | str | float
+
+MAX_DIGITS = 64
+"""Digits before or after the point of a number that is looked at; with more it is no price."""
 ALLOWED_TYPES = (OrderType.LIMIT, OrderType.MARKET)
 ALLOWED_TIFS = (TimeInForce.GTC, TimeInForce.IOC)
 """What the matcher takes so far; a listing says so."""
@@ -139,8 +143,11 @@ class Instrument:
         return self.lot * int(lots)
 
     def _steps(self, value: Number, step: Decimal, what: str) -> int:
-        steps = exact(value, what) / step
-        if steps != steps.to_integral_value() or abs(steps) >= 1 << 62:
+        number = exact(value, what)
+        # as fractions: a quotient of Decimals is rounded at 28 digits
+        wide = not -MAX_DIGITS <= int(number.as_tuple().exponent) <= MAX_DIGITS
+        steps = Fraction(0) if wide else Fraction(number) / Fraction(step)
+        if wide or steps.denominator != 1 or abs(steps) >= 1 << 62:
             raise OrderRefused(
                 f"the {what} is not a whole number of steps",
                 expected=f"a multiple of {step}",

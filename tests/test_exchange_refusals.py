@@ -136,3 +136,11 @@ def test_instrument_that_cannot_be_listed_is_refused(
     with pytest.raises(ConfigurationRefused) as refused:
         Instrument(**(settings | changes))  # type: ignore[arg-type]
     assert refused.value.where == where
+
+
+@pytest.mark.parametrize(
+    "price", ["10.0000000000000000000000000000000000001", "1e999999999", "1e-999999999"]
+)
+def test_price_with_more_digits_than_a_tick_is_refused_not_rounded(price: str) -> None:
+    with pytest.raises(OrderRefused, match="not a whole number of steps"):
+        Exchange().submit("BTC/USD", "buy", price=price, qty=1)
