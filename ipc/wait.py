@@ -113,7 +113,8 @@ def _sleep(waiter: Any, bell: Any, key: int) -> None:
     )
     # acquire: pairs with the waker's addition; what it published is visible to the next poll
     if load_acquire(bell, SIGNAL) == key:
-        waiter[TIMEOUTS] += 1  # or a signal handler ran
+        # or a signal handler ran, or a waker was late with its call for an earlier sleep
+        waiter[TIMEOUTS] += 1
 
 
 @kernel

@@ -105,7 +105,8 @@ def test_two_loops_that_wait_for_each_other_lose_no_wake_up(
     ]
     assert [children.exit_code(pid) for pid in pids] == [0, 0]
     assert words[0] == words[16] == rounds
-    assert [waiter[TIMEOUTS] for waiter in waiters] == [0, 0]
+    # A lost wake-up sleeps for LONG_NS: the deadline of `exit_code` finds it. TIMEOUTS can't say so,
+    # because it counts a waker's late call for an earlier sleep as well.
     if strategy != Strategy.SPIN_THEN_FUTEX:
         assert bells[0][SIGNAL] == bells[1][SIGNAL] == 0
     elif pauses == 0:
@@ -149,8 +150,7 @@ def test_two_wakers_of_one_sleeper_lose_no_wake_up(
     pids = [children.fork(lambda cell=cell: count_up(words, cell, bell, times)) for cell in (0, 16)]
     pids.append(children.fork(lambda: await_both(words, waiter, bell, times)))
     assert [children.exit_code(pid) for pid in pids] == [0, 0, 0]
-    assert waiter[TIMEOUTS] == 0
-    assert waiter[SLEEPS] > 0
+    assert waiter[SLEEPS] > 0  # and a lost wake-up misses the deadline, see above
 
 
 @numba.njit(nogil=True)
