@@ -105,8 +105,8 @@ def test_two_loops_that_wait_for_each_other_lose_no_wake_up(
     ]
     assert [children.exit_code(pid) for pid in pids] == [0, 0]
     assert words[0] == words[16] == rounds
-    # A lost wake-up sleeps for LONG_NS: the deadline of `exit_code` finds it. TIMEOUTS can't say so,
-    # because it counts a waker's late call for an earlier sleep as well.
+    # A lost wake-up sleeps for LONG_NS: the deadline of `exit_code` finds it. TIMEOUTS can't say
+    # so, because it counts a waker's late call for an earlier sleep as well.
     if strategy != Strategy.SPIN_THEN_FUTEX:
         assert bells[0][SIGNAL] == bells[1][SIGNAL] == 0
     elif pauses == 0:
