@@ -164,9 +164,16 @@ def test_ring_with_two_gating_readers_and_a_tail_gives_all_of_them_the_same(
     assert np.count_nonzero(seen[0]) == first[RECORDS] + first[PADS]
     assert (seen[0] == seen[1]).all()
     read = np.flatnonzero(seen[2])
-    assert len(read) == state[RECORDS] + state[PADS] > 0
+    assert len(read) == state[RECORDS] + state[PADS]
     assert (seen[2][read] == seen[0][read]).all()
     assert len(read) == np.count_nonzero(seen[0]) or state[LOST] > 0
+    # On two cores the tail may have lost all of it; what still stands in the ring it reads now.
+    late = new_state()
+    late[AT] = np.flatnonzero(seen[0])[-50]
+    note_tailing(tail.cells, tail.words, late, out, end, POLLS, seen[2])
+    assert late[RECORDS] + late[PADS] >= 50 - 8
+    read = np.flatnonzero(seen[2])
+    assert (seen[2][read] == seen[0][read]).all()
 
 
 @pytest.mark.parametrize("capacity", [8, 512])
