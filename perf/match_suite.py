@@ -4,8 +4,9 @@
 
 One process on one core: the source stamps and writes every command (two slots), the matcher's own
 `poll` matches, every report is written to a ring and read there. Sequences start at 2^40, so order
-ids are sparse numbers, and the index wraps while old orders stay. The four cases are described in
-`workloads.py`, which refuses to measure another stream than it describes.
+ids are sparse numbers, and the index wraps while old orders stay (crossing and deep get a smaller
+index than a venue would, so that theirs does too). The four cases are described in `workloads.py`,
+which refuses to measure another stream than it describes.
 
 The answer is checked: trades, lots and orders on every level, every order in its place in the queue
 must equal what the generator arrived at command by command (which a test compares with the

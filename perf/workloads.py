@@ -98,6 +98,8 @@ class Case:
     """Promised occupied levels at the end, 0: none promised."""
     trades_per_order: float = 0.0
     """Promised, 0: none promised."""
+    home_count: int | None = None
+    """Entries of the order index; fewer than usual where ids would not wrap around it."""
 
 
 _MIXED_SHARES = {"add": 0.50, "cancel": 0.40, "aggressor": 0.10}
@@ -110,10 +112,13 @@ CASES = {
         ),
         Case(
             "crossing", CROSSING, 0, 3_000_000, 1_450_000, {"add": 1.0}, 1_400_000,
-            trades_per_order=0.44,
+            trades_per_order=0.44, home_count=1 << 21,
         ),
         Case("mixed", MIXED, 95_000, 3_000_000, 1 << 18, _MIXED_SHARES, 95_000),
-        Case("deep", DEEP, 950_000, 3_000_000, 1 << 20, _MIXED_SHARES, 950_000),
+        Case(
+            "deep", DEEP, 950_000, 3_000_000, 1 << 20, _MIXED_SHARES, 950_000,
+            home_count=1 << 21,
+        ),
     )
 }  # fmt: skip
 
@@ -335,7 +340,7 @@ def definition_words(order_capacity: int) -> NDArray[np.int64]:
 
 def new_shard(case: Case) -> Shard:
     """Make the empty shard that a case runs on."""
-    return allocate(shard_size([(LADDER_TICKS, case.order_capacity)]))
+    return allocate(shard_size([(LADDER_TICKS, case.order_capacity)], case.home_count))
 
 
 @dataclass(frozen=True)

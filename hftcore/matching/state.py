@@ -163,7 +163,8 @@ def shard_size(ladders: list[tuple[int, int]], home_count: int | None = None) ->
     ladders : list of (ladder_ticks, order_capacity)
         One for each instrument.
     home_count : int, optional
-        Entries of the order index; default: 4/3 to 8/3 for each order.
+        Entries of the order index; default: 8/3 to 16/3 for each order, so that few
+        orders meet another one's home.
     """
     order_capacity = sum(orders for _, orders in ladders)
     levels = 1 + sum(2 * ticks for ticks, _ in ladders)
@@ -176,7 +177,7 @@ def shard_size(ladders: list[tuple[int, int]], home_count: int | None = None) ->
             remedy="put them on several shards, or give them smaller ladders or capacities",
         )
     if home_count is None:
-        home_count = power_of_two(order_capacity * 4 // 3)
+        home_count = power_of_two(order_capacity * 8 // 3)
     return ShardSize(order_capacity, levels, max(words, 1), home_count)
 
 
