@@ -124,8 +124,6 @@ def dump(
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run `hft` and exit with its status; the entry point of the installed command."""
     try:
-        if not __debug__:
-            import ipc.kernel  # noqa: F401  refuses, in its own words
         status = app(arguments, prog_name="hft", standalone_mode=False) or 0
         sys.stdout.flush()
     except BrokenPipeError:

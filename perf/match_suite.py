@@ -20,7 +20,6 @@ and the poll's entry). Bars: 33, 31, 35 and 20 M/s; on deep at most 250 MB more 
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +84,6 @@ def run(options: Options) -> SuiteResult:
     """Measure the cases that `options` asks for."""
     cases = options.cases(NAME, CASES)
     cpus = options.pinned(2)
-    began = time.monotonic()
     before = os.sched_getaffinity(0)
     line = CacheLine(cpus[0], cpus[1], 2_000)
     rows = []
@@ -102,7 +100,6 @@ def run(options: Options) -> SuiteResult:
         "ring_slots": RING_SLOTS,
         "batch": BATCH,
         "first_sequence": FIRST_SEQUENCE,
-        "suite_seconds": time.monotonic() - began,
     }
     return SuiteResult(NAME, config, tuple(rows))
 

@@ -12,6 +12,7 @@ from ipc.errors import Refused
 from perf import bench
 from perf.floor import NEAR_BELOW_NS
 from perf.harness import repeat_by_regime
+from perf.results import Row, SuiteResult
 
 NEAR, FAR = NEAR_BELOW_NS / 2, NEAR_BELOW_NS * 2
 
@@ -101,3 +102,13 @@ def test_repeats_on_a_machine_that_never_stays_are_refused() -> None:
     floors = iter([NEAR, FAR] * 10)
     with pytest.raises(Refused, match="changed its regime"):
         repeat_by_regime(lambda: 1, floors.__next__, 3, 60.0)
+
+
+def test_suite_that_takes_too_long_is_missed_and_one_in_time_is_not() -> None:
+    row = Row(suite="toy", case="toy")
+    result = SuiteResult("toy", {}, (row, row))
+    for seconds, held in ((bench.SUITE_BAR_S + 1, False), (bench.SUITE_BAR_S - 1, True)):
+        timed = bench.judged_by_time(result, seconds, judged=True)
+        assert [verdict.held for _, verdict in timed.verdicts] == [held]
+        assert timed.holds is held
+    assert bench.judged_by_time(result, 1e9, judged=False).holds
