@@ -24,8 +24,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def default_base() -> Path:
-    """Return the directory that holds this user's venues."""
-    return Path(f"/dev/shm/hftcore-{os.geteuid()}")
+    """Return the directory that holds this user's venues; HFT_SHM_DIR names another."""
+    return Path(os.environ.get("HFT_SHM_DIR") or f"/dev/shm/hftcore-{os.geteuid()}")
 
 
 def checked_name(name: str) -> str:

@@ -11,11 +11,15 @@ raising SIGBUS), then fallocate confirms that all is there. Used by `ipc.region`
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ipc import ofd
 from ipc.directory import check_file
@@ -26,6 +30,7 @@ IN_USE_BYTE = 0
 """The byte of its file that everybody locks, shared, who maps a region for writing."""
 _MAP_NORESERVE = 0x4000  # Python names it from 3.13 on
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
+_LIBC = ctypes.CDLL(None)
 _SHMEM_HUGE = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
 
@@ -141,6 +146,19 @@ def map_file(
         return mmap.mmap(descriptor, file_bytes, flags=flags, prot=access)
     except OSError as error:
         raise _no_space(descriptor, path, file_bytes, error) from error
+
+
+def populate(words: NDArray[Any]) -> None:
+    """Fill this process's page tables for an array that it will write, without changing it.
+
+    A fork does not copy the page tables of shared mappings, and what was only read is mapped
+    read-only at first: a prefetch for writing then costs 55 ns, each time, until somebody writes.
+    """
+    begin = words.ctypes.data & ~(mmap.PAGESIZE - 1)
+    end = words.ctypes.data + words.nbytes
+    if _LIBC.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _MADV_POPULATE_WRITE):
+        # a kernel before Linux 5.14: read instead
+        words.reshape(-1)[:: mmap.PAGESIZE // words.itemsize].sum()
 
 
 def ask_huge(descriptor: int, mapping: mmap.mmap, huge: bool) -> bool:

@@ -190,6 +190,35 @@ def wake(bell: Any) -> int:
     return _ring(bell, asleep)
 
 
+@kernel
+def wake_each(bells: Any, count: int, own: int) -> int:
+    """Do `wake` for the first `count` bells of a row, but for number `own`, with one fence.
+
+    Parameters
+    ----------
+    bells : int64[n * 48]
+        Shared; SIGNAL written where an owner sleeps.
+
+    Returns
+    -------
+    int
+        System calls made.
+    """
+    may_sleep = 0
+    for bell in range(count):
+        may_sleep |= load_relaxed(bells, bell * BELL_WORDS + MAY_SLEEP)
+    if may_sleep == 0:
+        return 0
+    # full fence: what was published is visible before any ASLEEP is read; pairs with `on_idle`
+    fence_full()
+    calls = 0
+    for bell in range(count):
+        asleep = load_relaxed(bells, bell * BELL_WORDS + ASLEEP)
+        if asleep != 0 and bell != own:
+            calls += _ring(bells[bell * BELL_WORDS : (bell + 1) * BELL_WORDS], asleep)
+    return calls
+
+
 def lay_bell(words: NDArray[np.int64], strategy: Strategy) -> NDArray[np.int64]:
     """Lay out a bell in zeroed memory, before its owner and wakers start; return its words.
 
