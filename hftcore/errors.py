@@ -25,11 +25,26 @@ class UsageRefused(Refused):
     """A command line that names something that does not exist."""
 
 
+class VenueRefused(Refused):
+    """A venue that can't be started, found, or asked."""
+
+
+class NoAnswer(Refused):
+    """A venue that did not answer in time, or has ended."""
+
+
+class CutOff(Refused):
+    """A client that did not read its reports in time and gets no more of them."""
+
+
 __all__ = [
     "ConfigurationRefused",
+    "CutOff",
+    "NoAnswer",
     "OrderRefused",
     "RecordingRefused",
     "Refused",
     "UsageRefused",
+    "VenueRefused",
     "VerificationFailed",
 ]

@@ -15,5 +15,17 @@ MAX_LEVELS = 1 << 32
 MAX_INSTRUMENTS = 4096
 """Instrument ids of a venue, from 1."""
 
+MAX_ACCOUNTS = 1 << 20
+"""Account ids, from 1: the tables that every report looks into are arrays by account."""
+
+MAX_GATEWAYS = 32
+"""Gateways of a venue, numbered from 0 (the venue's own): one bit each in a route."""
+
+MAX_SHARDS = 16
+"""Matchers of a venue."""
+
+MAX_SLICE_IDS = 4096
+"""Order ids that one slice of a mass cancel covers: what a matcher looks through without pause."""
+
 FIRST_SEQUENCE = 1
 """Sequence of the first command of a new log."""

@@ -234,6 +234,8 @@ class Flags(IntFlag):
     """Command: belongs together with the next one; kept or truncated whole."""
     STATE = 1 << 5
     """Event: slot B is ORDER_STATE."""
+    ANSWER = 1 << 6
+    """Report: the command that caused the event came in through this gateway."""
     TWO_SLOTS = 1 << 7
     """A second slot follows."""
 
@@ -253,6 +255,8 @@ class ExecFlags(IntFlag):
     """A cancel or replace brings a client_order_id of its own, in ORIGIN."""
     DUPLICATE = 1 << 5
     """A status report that answers a repeated order."""
+    KNOWN_ORDER = 1 << 6
+    """The gate knows the order meant as this account's: not on the book is too late, not unknown."""
 
 
 class RejectReason(IntEnum):
@@ -620,6 +624,33 @@ AUCTION = layout(
     Field("extension", "u1", "which extension of the call; matcher"),
     Field("reserved", "(5,)u1", "zero"),
 )
+
+FEED_FRAME = layout(
+    Field("topic", "(2,)u1", "b'L3' or b'TR', subscribers filter by it; publisher"),
+    Field("instrument_id", "<u2", "subscribers filter by it, with the topic; publisher"),
+    Field("count", "<u4", "updates that follow, each an EVENT; publisher"),
+    Field("epoch", "<i8", "of the venue; publisher"),
+    Field("start_id", "<i8", "of this start of the venue; publisher"),
+    Field("first_feed_sequence", "<i8", "of the first update; publisher"),
+    Field("previous_feed_sequence", "<i8", "of the last update of the frame before; publisher"),
+    Field("last_sequence", "<i8", "sequence of the last update's command; publisher"),
+    Field("sent_ns", "<i8", "UTC nanoseconds; publisher"),
+    Field("reserved", "(8,)u1", "zero"),
+)
+"""Header of a market data message; its updates are slot A of public events, word 0 zero."""
+
+POSITION_WORDS = 16
+SETTLED, RELEASED, REPORTED, PUBLISHED = (number * POSITION_WORDS for number in range(4))
+"""Words of the region of positions, a pair of lines each: sequences, each with one writer
+(sequencer; journal, or nobody without one; reporter; publisher)."""
+POSITIONS_WORDS = 4 * POSITION_WORDS
+
+GATEWAY_WORDS = 32
+INCARNATION, INGRESS_SEQUENCE = 0, 1
+"""Words of a gateway's cells that its process writes: its start count, its newest command."""
+CUT_INCARNATION, CUT_SEQUENCE = 16, 17
+"""Words that the reporter writes: which incarnation it cut off, and the first sequence it missed;
+the second is written first."""
 
 Layouts = tuple[np.dtype[Any], np.dtype[Any] | None]
 Shapes = tuple[Layouts, ...]

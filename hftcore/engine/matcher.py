@@ -30,9 +30,11 @@ from ipc.intrinsics import pick, prefetch, store_release
 from ipc.kernel import kernel
 from ipc.ring import (
     POSITION,
+    PREFETCH_AHEAD,
     Ring,
     claim,
     is_published,
+    prefetch_slot,
     publish,
     release_up_to,
     writable_until,
@@ -90,8 +92,9 @@ def foresee(shard: Shard, inp: Input, position: int) -> None:
 
     Every command is treated as a new order and as a change at once: what that fetches for nothing
     is a line that is there already, while a branch on the kind is mispredicted half of the time.
-    What lies ahead may even be unpublished, or a second slot: then the addresses mean nothing, but
-    a prefetch never faults, and what is read here is masked or checked.
+    All of it is published: to look at a slot that the sequencer is about to write takes its line
+    away from it. A slot may be a second one: then the addresses mean nothing, but a prefetch never
+    faults, and what is read here is masked or checked.
     """
     mask = len(inp.orders) - 1
     homes = shard.homes
@@ -155,21 +158,32 @@ def poll(matcher: Matcher, budget: int) -> int:
     mask = len(inp.orders) - 1
     event_mask = len(out.events) - 1
     position = progress["command_position"]
+    if not is_published(inp.words, mask, position):
+        return 0  # and nothing is stored: others read these lines while they wait
     event_position = matcher.event_cells[POSITION]
     limit = event_position
     window = np.int64(min(256, (event_mask + 1) >> 1))
     ahead = progress["live_orders"] >= FORESEE_FROM
     sequence = shard.matched[0]
     done = 0
+    seen = position  # up to here the slots are known to be published
     while done < budget and is_published(inp.words, mask, position):
         slot = position & mask
+        horizon = position + 2 * FAR + 1
+        while seen < horizon and is_published(inp.words, mask, seen):
+            seen += 1
         if limit - event_position < max(window >> 1, ROOM):
-            limit = min(writable_until(matcher.event_cells), event_position + window)
+            if progress["event_limit"] - event_position < window:
+                # the readers' cursors are lines of other cores: looked at when it matters only
+                progress["event_limit"] = writable_until(matcher.event_cells)
+            limit = min(progress["event_limit"], event_position + window)
             claim(matcher.event_cells, limit)
-        if ahead:
+        if ahead and seen == horizon:
             foresee(shard, inp, position)
-        else:
+        elif seen > position + 2 * NEXT:
             foresee_order(shard, inp, position)
+        prefetch_slot(out.words, event_mask, event_position + PREFETCH_AHEAD)
+        prefetch_slot(out.words, event_mask, event_position + PREFETCH_AHEAD + 1)
         first = event_position
         event_position, finished = apply(shard, inp, slot, out, first, limit)
         publish(out.words, event_mask, first, event_position)

@@ -15,6 +15,7 @@ from hftcore.limits import MAX_INSTRUMENTS
 from hftcore.matching.book import side_index
 from hftcore.matching.emit import ROOM, emit_echo, emit_reject
 from hftcore.matching.listing import define_instrument
+from hftcore.matching.mass_cancel import cancel_slice
 from hftcore.matching.state import FRESH
 from hftcore.matching.verbs import change_order, finish_aggressor, new_order, sides_of
 from hftcore.messages import CommandKind, RejectReason
@@ -22,6 +23,7 @@ from ipc.kernel import kernel
 
 _NEW_ORDER = int(CommandKind.NEW_ORDER)
 _REDUCE_ORDER = int(CommandKind.REDUCE_ORDER)
+_MASS_CANCEL_SLICE = int(CommandKind.MASS_CANCEL_SLICE)
 _INSTRUMENT_DEFINE = int(CommandKind.INSTRUMENT_DEFINE)
 _LAST_KIND = int(max(CommandKind))
 _UNKNOWN_INSTRUMENT = int(RejectReason.UNKNOWN_INSTRUMENT)
@@ -112,6 +114,10 @@ def apply(
         or instrument >= MAX_INSTRUMENTS
         or shard.books[instrument]["matched_here"] == 0
     ):
+        if kind == _MASS_CANCEL_SLICE and instrument < MAX_INSTRUMENTS:
+            book = shard.books[instrument]
+            if book["matched_here"] != 0:
+                return cancel_slice(shard, book, inp, command_slot, out, position, limit)
         return apply_rare(shard, inp, command_slot, out, position), True
     book = shard.books[instrument]
     if shard.progress[0]["stage"] != FRESH:

@@ -86,12 +86,14 @@ PROGRESS = np.dtype(
         ("used_words", "<i8"),  # bitmap words given to instruments
         ("moved_ids", "<i8"),  # orders whose index entry is in the overflow table
         ("command_position", "<i8"),  # of the next command in the ring
-        ("stage", "<i8"),  # of the unfinished command: FRESH or SWEEPING
+        ("stage", "<i8"),  # of the unfinished command: FRESH, SWEEPING or SLICING
         ("index", "<i8"),  # of its next event
         ("leaves_qty", "<i8"),  # lots its aggressor has left
         ("slot", "<i8"),  # its order's slot, 0: none (REPLACE_ORDER)
         ("shard_count", "<i8"),  # shards of the venue
-        ("reserved", "<i8"),
+        ("next_order_id", "<i8"),  # at which an unfinished slice of a mass cancel goes on
+        ("event_limit", "<i8"),  # up to here the event ring is known to have room
+        ("reserved", "<i8", (7,)),
     ]
 )
 
@@ -103,6 +105,8 @@ FRESH = 0
 """A stage: no command is unfinished."""
 SWEEPING = 1
 """A stage: an aggressor stopped between two fills because the output was full."""
+SLICING = 2
+"""A stage: a slice of a mass cancel stopped between two orders for the same reason."""
 
 
 class Shard(NamedTuple):

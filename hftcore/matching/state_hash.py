@@ -1,11 +1,12 @@
 """Hashes that two runs must share: of an instrument's book, of its state, and of its events.
 
 The hash of a book covers what a trader could tell apart (each order's id, owner, side, price, lots
-and place in its queue) and nothing of the layout (slots, memory, index). The hash of the state adds
-whatever else decides the instrument's future events: its definition, the feed's sequence, the last
-price. The hash of an event
-covers words 1 to 7 of its slots. Both are combined by sum, so shards and segments can be added up
-in any order. Full-state hashes walk every order: for audits, tests and shutdown.
+and place in its queue) and nothing of the layout (slots, memory, index). The hash of the feed
+covers what the public can see of it: no owner and no lots that were filled already; so the book
+that a subscriber built from the feed has the matcher's. The hash of the state adds whatever else
+decides the instrument's future events: its definition, the feed's sequence, the last price. The
+hash of an event covers words 1 to 7 of its slots. Both are combined by sum, so shards and segments
+can be added up in any order. Full-state hashes walk every order: for audits, tests and shutdown.
 """
 
 from __future__ import annotations
@@ -22,15 +23,9 @@ from ipc.kernel import kernel
 _WORDS = 8
 
 
-@kernel
-def book_hash(shard: Any, instrument_id: int) -> int:
-    """Hash an instrument's book.
-
-    Returns
-    -------
-    int
-        0 for an empty book. Equal for equal books, whatever the memory that holds them.
-    """
+@kernel(inline=True)
+def _hash_of_orders(shard: Any, instrument_id: int, private: bool) -> int:
+    """Walk a book and hash its orders, with what only their owners may see or without."""
     ticks = shard.books[np.uintp(instrument_id)]["ladder_ticks"]
     result = np.int64(0)
     for side in range(1, 3):
@@ -44,14 +39,40 @@ def book_hash(shard: Any, instrument_id: int) -> int:
                 order = shard.orders[np.uintp(slot)]
                 chain = mix64(add_wrapping(chain, order["order_id"]))
                 chain = mix64(add_wrapping(chain, order["leaves_qty"]))
-                chain = mix64(add_wrapping(chain, np.int64(order["account_id"])))
-                chain = mix64(add_wrapping(chain, shard.totals[np.uintp(slot)]))
+                if private:
+                    chain = mix64(add_wrapping(chain, np.int64(order["account_id"])))
+                    chain = mix64(add_wrapping(chain, shard.totals[np.uintp(slot)]))
                 result = add_wrapping(result, chain)
                 slot = np.int64(order["next"])
             if rung + 1 == ticks:
                 break
             rung = next_above(shard.bits, ladder["bits_base"], ticks, rung + 1)
     return result
+
+
+@kernel
+def book_hash(shard: Any, instrument_id: int) -> int:
+    """Hash an instrument's book.
+
+    Returns
+    -------
+    int
+        0 for an empty book. Equal for equal books, whatever the memory that holds them.
+    """
+    return _hash_of_orders(shard, instrument_id, True)
+
+
+@kernel
+def feed_hash(shard: Any, instrument_id: int) -> int:
+    """Hash what the public sees of a book: each order's id, side, price, leaves and place.
+
+    Returns
+    -------
+    int
+        0 for an empty book. Equal for a matcher's book and one that was built from its feed, as
+        long as the matcher is not in the middle of a command.
+    """
+    return _hash_of_orders(shard, instrument_id, False)
 
 
 @kernel

@@ -66,6 +66,8 @@ _REPLAY_ADD = int(ExecFlags.REPLAY_ADD)
 _UNKNOWN_FLAGS = 0xFFFF & ~int(ExecFlags.REPLAY_ADD | ExecFlags.HAS_CLIENT_ORDER_ID)
 _NO_PREVENTION = int(StpMode.NONE)
 _UNKNOWN_ORDER = int(RejectReason.UNKNOWN_ORDER)
+_TOO_LATE = int(RejectReason.TOO_LATE)
+_KNOWN_ORDER = int(ExecFlags.KNOWN_ORDER)
 _BAD_SIDE = int(RejectReason.BAD_SIDE)
 _BAD_ORDER_TYPE = int(RejectReason.BAD_ORDER_TYPE)
 _BAD_TIME_IN_FORCE = int(RejectReason.BAD_TIME_IN_FORCE)
@@ -218,7 +220,9 @@ def change_order(
     if slot != 0 and order["account_id"] == command["account_id"]:
         sides = sides_of(shard, book, np.int64(command["instrument_id"]), order)
     if sides < 0:
-        return emit_reject(inp, command_slot, out, position, _UNKNOWN_ORDER), True
+        known = command["exec_flags"] & _KNOWN_ORDER
+        reason = _TOO_LATE if known else _UNKNOWN_ORDER
+        return emit_reject(inp, command_slot, out, position, reason), True
     kind = command["kind"]
     if kind == _REPLACE_ORDER:
         return replace_order(shard, book, inp, command_slot, out, position, limit, slot, sides)
