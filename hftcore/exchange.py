@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hftcore.arguments import client_order_id_bytes, depth_of, named, whole
+from hftcore.accounts.gate import gate_of
+from hftcore.accounts.known_orders import DEFAULT_WINDOW
+from hftcore.arguments import depth_of, whole
 from hftcore.engine.client import client_of
 from hftcore.engine.matcher import matcher_of
 from hftcore.engine.sequencer import sequencer_of
 from hftcore.errors import ConfigurationRefused, OrderRefused
-from hftcore.instruments import DEFAULT_INSTRUMENTS, Instrument, Number, definition
+from hftcore.instruments import DEFAULT_INSTRUMENTS, Instrument, definition
 from hftcore.limits import FIRST_SEQUENCE
 from hftcore.matching.depth import read_depth
 from hftcore.matching.state import allocate, shard_size
@@ -29,33 +30,30 @@ from hftcore.matching.state_hash import book_hash
 from hftcore.messages import (
     MAX_SEQUENCE,
     NEW_ORDER,
-    ORDER_CHANGE,
     ORIGIN,
     CommandKind,
     EventKind,
-    ExecFlags,
-    Flags,
-    OrderType,
-    Side,
-    TimeInForce,
 )
+from hftcore.orders import OrderEntry
 from hftcore.play import Played, Roles, play_rows
 from hftcore.reports import (
     BookView,
     Event,
+    MassCanceled,
     OrderState,
     Report,
     Trade,
     book_of,
     decode_event,
     fold,
+    mass_canceled_of,
     report_of,
     trade_of,
 )
 from ipc.ring import Ring
 
 
-class Exchange:
+class Exchange(OrderEntry):
     """A venue in this process.
 
     Parameters
@@ -70,6 +68,8 @@ class Exchange:
         Sequence of the first command.
     start_ns : int
         What the clock shows at first, UTC nanoseconds; `advance` moves it.
+    dup_window : int
+        Ended orders whose client_order_id is remembered, a day at most.
 
     Raises
     ------
@@ -92,18 +92,31 @@ class Exchange:
         ring_capacity: int = 4_096,
         first_sequence: int = FIRST_SEQUENCE,
         start_ns: int = 0,
+        dup_window: int = 1 << 16,
     ) -> None:
         whole(ring_capacity, "ring_capacity", 1, 1 << 30, ConfigurationRefused)
         whole(first_sequence, "first_sequence", 1, MAX_SEQUENCE, ConfigurationRefused)
         whole(start_ns, "start_ns", 0, (1 << 63) - 1, ConfigurationRefused)
+        whole(dup_window, "dup_window", 1, DEFAULT_WINDOW, ConfigurationRefused)
         self._instruments = dict(enumerate(instruments, 1))
         self._ids: dict[str, int] = {}
         self.ingress, self.commands, self.events_ring = (
             Ring.local(ring_capacity) for _ in range(3)
         )
         ladders = [(i.ladder_ticks, i.order_capacity) for i in self._instruments.values()]
-        self.shard = allocate(shard_size(ladders), allow_replay=replay)
-        self.sequencer = sequencer_of(self.ingress, self.commands, 0, first_sequence)
+        size = shard_size(ladders)
+        self.shard = allocate(size, allow_replay=replay)
+        # every command in a ring may be an order of its own
+        gate = gate_of(size.order_capacity + 2 * ring_capacity, dup_window)
+        self.sequencer = sequencer_of(
+            [self.ingress],
+            self.commands,
+            [self.events_ring],
+            [self.shard.matched],
+            gate=gate,
+            event_reader=1,
+            first_sequence=first_sequence,
+        )
         self.sequencer.state["recorded_time"] = replay
         self.sequencer.state["clock_ns"] = start_ns
         self.matcher = matcher_of(self.shard, self.commands, self.events_ring, 0)
@@ -111,6 +124,7 @@ class Exchange:
         self.roles = Roles(self.client, self.sequencer, self.matcher)
         for ring in (self.ingress, self.commands, self.events_ring):
             ring.add_gating_reader(0)
+        self.events_ring.add_gating_reader(1)
         self._log: list[NDArray[np.int64]] = []
         self._orders: dict[int, OrderState] = {}  # those that rest
         for number, item in self._instruments.items():
@@ -138,98 +152,7 @@ class Exchange:
             )
         self._ids[instrument.symbol] = number
 
-    # -- orders ---------------------------------------------------------------------------------
-
-    def submit(
-        self,
-        symbol: str,
-        side: str,
-        *,
-        price: Number,
-        qty: Number,
-        order_type: str = "limit",
-        time_in_force: str = "",
-        account: int = 1,
-        client_order_id: str = "",
-    ) -> Report:
-        """Send a new order and return what became of it.
-
-        Parameters
-        ----------
-        price : decimal
-            The limit; of a market order, the worst price it may trade at.
-        order_type, time_in_force : str
-            "limit" (default "gtc", or "ioc") or "market" ("ioc").
-        """
-        instrument, row = self._row(CommandKind.NEW_ORDER, symbol, account, client_order_id)
-        order: Any = row[:8].view(NEW_ORDER)[0]
-        order["price"] = instrument.ticks(price)
-        order["qty"] = instrument.lots(qty)
-        order["side"] = named(Side, side, "side")
-        kind = named(OrderType, order_type, "order_type")
-        order["order_type"] = kind
-        default = "ioc" if kind == OrderType.MARKET else "gtc"
-        order["time_in_force"] = named(TimeInForce, time_in_force or default, "time_in_force")
-        return self._reported(row, instrument)
-
-    def cancel(
-        self, order: Report | int, symbol: str = "", *, account: int | None = None
-    ) -> Report:
-        """Cancel a resting order.
-
-        Parameters
-        ----------
-        order : Report or int
-            What `submit` returned, or an order_id; with an order_id, its symbol too.
-        account : int
-            Who asks; default: the account of the Report, or 1.
-        """
-        return self._change(CommandKind.CANCEL_ORDER, order, symbol, account)
-
-    def replace(
-        self,
-        order: Report | int,
-        symbol: str = "",
-        *,
-        price: Number,
-        qty: Number,
-        account: int | None = None,
-        client_order_id: str = "",
-    ) -> Report:
-        """Give a resting order a new price and a new total quantity (filled lots included)."""
-        return self._change(
-            CommandKind.REPLACE_ORDER, order, symbol, account, price, qty, client_order_id
-        )
-
-    def reduce(
-        self, order: Report | int, symbol: str = "", *, qty: Number, account: int | None = None
-    ) -> Report:
-        """Take a quantity off a resting order, which keeps its place."""
-        return self._change(CommandKind.REDUCE_ORDER, order, symbol, account, None, qty)
-
-    def _change(
-        self,
-        kind: CommandKind,
-        order: Report | int,
-        symbol: str,
-        account: int | None,
-        price: Number | None = None,
-        qty: Number | None = None,
-        client_order_id: str = "",
-    ) -> Report:
-        if isinstance(order, Report):
-            symbol = symbol or order.symbol
-            account = order.account_id if account is None else account
-            order = order.order_id
-        account = 1 if account is None else account
-        instrument, row = self._row(kind, symbol, account, client_order_id)
-        change: Any = row[:8].view(ORDER_CHANGE)[0]
-        change["order_id"] = whole(order, "order_id", -(1 << 63), (1 << 63) - 1)
-        if price is not None:
-            change["price"] = instrument.ticks(price)
-        if qty is not None:
-            change["qty"] = instrument.lots(qty)
-        return self._reported(row, instrument)
+    # -- orders (`OrderEntry` has the calls) ----------------------------------------------------
 
     def _reported(self, row: NDArray[np.int64], instrument: Instrument) -> Report:
         """Play a command and report the state of its order after it."""
@@ -239,25 +162,13 @@ class Exchange:
         account_id = int(row[:8].view(NEW_ORDER)[0]["account_id"])
         if state is not None and state.account_id == account_id:
             instrument = self._instruments[state.instrument_id]
-        return report_of(events, instrument, account_id, state)
+        name = bytes(row[8:].view(ORIGIN)[0]["client_order_id"]).rstrip(b"\0").decode()
+        return report_of(events, instrument, account_id, state, name)
 
-    def _row(
-        self, kind: CommandKind, symbol: str, account: int, client_order_id: str
-    ) -> tuple[Instrument, NDArray[np.int64]]:
-        instrument = self.instrument(symbol)
-        account = whole(account, "account", 1, (1 << 32) - 1)
-        name = client_order_id_bytes(client_order_id)
-        row = np.zeros(16, np.int64)
-        head: Any = row[:8].view(NEW_ORDER)[0]
-        head["kind"] = kind
-        head["flags"] = Flags.TWO_SLOTS
-        head["instrument_id"] = self._ids[symbol]
-        head["account_id"] = account
-        if name and kind != CommandKind.NEW_ORDER:
-            head["exec_flags"] = ExecFlags.HAS_CLIENT_ORDER_ID
-        origin: Any = row[8:].view(ORIGIN)[0]
-        origin["client_order_id"][: len(name)] = list(name)
-        return instrument, row
+    def _mass_canceled(self, row: NDArray[np.int64], symbol: str) -> MassCanceled:
+        """Play a mass cancel, its slices included."""
+        account_id = int(row[:8].view(NEW_ORDER)[0]["account_id"])
+        return mass_canceled_of(self._executed(row)[0], symbol, account_id)
 
     # -- what happened --------------------------------------------------------------------------
 
@@ -287,16 +198,6 @@ class Exchange:
         """Return the hash of a book: equal books, equal hashes, in any process and layout."""
         self.instrument(symbol)
         return int(book_hash(self.shard, self._ids[symbol]))
-
-    def instrument(self, symbol: str) -> Instrument:
-        """Return the instrument of a symbol; refuse an unknown one."""
-        if not isinstance(symbol, str) or symbol not in self._ids:
-            raise OrderRefused(
-                "there is no such symbol",
-                expected=", ".join(self._ids) or "none is listed",
-                found=repr(symbol),
-            )
-        return self._instruments[self._ids[symbol]]
 
     def advance(self, seconds: float) -> int:
         """Move the clock on and return what it shows, in UTC nanoseconds."""

@@ -22,6 +22,8 @@ from hftcore.messages import (
     ECHO,
     EVENT,
     FILLS,
+    MASS_CANCEL,
+    ORDER_STATUS,
     PARTY,
     CommandKind,
     EventKind,
@@ -102,6 +104,20 @@ class Report:
     """NONE: the command was accepted."""
     trades: tuple[Trade, ...]
     """Those of this command."""
+    events: tuple[Event, ...]
+    client_order_id: str = ""
+    """Of the command; "": it had none."""
+
+
+@dataclass(frozen=True)
+class MassCanceled:
+    """What became of a mass cancel: how many orders are gone, or why none is."""
+
+    symbol: str
+    """The one that was asked for; "": all."""
+    account_id: int
+    count: int
+    reject_reason: RejectReason
     events: tuple[Event, ...]
 
 
@@ -245,6 +261,7 @@ def report_of(
     instrument: Instrument,
     account_id: int,
     state: OrderState | None,
+    client_order_id: str = "",
 ) -> Report:
     """Sum up one command.
 
@@ -256,18 +273,45 @@ def report_of(
         Whose command it was.
     state : OrderState or None
         Of the order, after the command.
+    client_order_id : str
+        That the command brought.
     """
     first = events[0]
+    order_id = first.order_id
+    if first.kind == CommandKind.ORDER_STATUS:  # a repeated order: as the gate knows it
+        known: Any = first.words[:8].view(ORDER_STATUS)[0]
+        order_id = int(known["order_id"])
+        state = OrderState(
+            account_id=account_id,
+            cum_qty=int(known["cum_qty"]),
+            leaves_qty=int(known["leaves_qty"]),
+            order_status=OrderStatus(int(known["order_status"])),
+        )
     if state is None or (first.reject_reason and state.account_id != account_id):
         state = OrderState(order_status=OrderStatus.REJECTED)
     return Report(
         symbol=instrument.symbol,
         account_id=account_id,
-        order_id=first.order_id,
+        order_id=order_id,
         order_status=state.order_status,
         cum_qty=instrument.qty(state.cum_qty),
         leaves_qty=instrument.qty(state.leaves_qty),
         reject_reason=first.reject_reason,
         trades=tuple(trade_of(event) for event in events if event.kind == EventKind.TRADE),
         events=events,
+        client_order_id=client_order_id,
     )
+
+
+def mass_canceled_of(events: tuple[Event, ...], symbol: str, account_id: int) -> MassCanceled:
+    """Sum up a mass cancel: its echo, the orders that went, and the count at the end."""
+    count, reason = 0, RejectReason.NONE
+    for event in events:
+        told: Any = event.words[:8].view(MASS_CANCEL)[0]
+        if event.kind == CommandKind.MASS_CANCEL:
+            reason = RejectReason(int(told["reject_reason"]))
+        elif event.kind == CommandKind.MASS_CANCEL_DONE:
+            count = int(told["last_order_id"])
+        elif event.reject_reason:
+            reason = event.reject_reason
+    return MassCanceled(symbol, account_id, count, reason, events)
