@@ -25,7 +25,7 @@ REFUSED, USAGE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="hft",
-    help="A trading venue in readable Python: replay recordings, measure, look into what runs.",
+    help="A trading venue in readable Python: start it, look into it, replay recordings, measure.",
     add_completion=False,
     invoke_without_command=True,
 )
@@ -33,7 +33,11 @@ FORMATS = ("itch", "lobster")
 """Those of `hftcore.marketdata.sources`, which takes too long to import here."""
 KNOWN_VALUES = {"--format": FORMATS}
 """What an option that was given no value may be."""
+Account = Annotated[int, typer.Option(min=1, help="Whose order.")]
+Name = Annotated[str, typer.Option("--client-order-id", help="Your own name of the order.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+Venue = Annotated[str, typer.Option(metavar="NAME", help="Of the venue.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")]
 
 
 @app.callback()
@@ -62,12 +66,39 @@ def replay(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare the book with the recording's after each row.")
     ] = False,
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="max|real|N",
+            help="Through a venue in processes of its own, N times as fast as recorded;"
+            " --verify then compares the books at the end, the subscriber's too.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Drive a recording of market data through the matching engine."""
+    from hftcore.ops import live_replay
     from hftcore.ops import replay as work
 
+    if speed is not None:
+        return live_replay.main(file, format_, instrument, speed, verify, json)
     return work.main(file, format_, instrument, verify, json)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to send.")] = 10.0,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Commands a second, 0: as fast as it goes.")
+    ] = 50_000.0,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds, equal commands.")] = 1,
+    shards: Annotated[int, typer.Option(min=0, help="Matchers, 0: as many as fit.")] = 0,
+    json: Json = False,
+) -> int:
+    """Run a whole venue under a generated order flow, and judge what came out of it."""
+    from hftcore.ops import demo as work
+
+    return work.main(seconds=seconds, rate=rate, seed=seed, shards=shards, json=json)
 
 
 @app.command()
@@ -119,6 +150,109 @@ def dump(
     from hftcore.ops import dump as work
 
     return work.main(target, kind=kind, limit=limit, json=json, explain=explain)
+
+
+@app.command()
+def up(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.py", help="Defines VENUE = VenueConfig(...); default: built in."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--venue", help="Name it so.")] = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Be the supervisor, for systemd (Type=notify).")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Start a venue on this host and return when it is ready."""
+    from hftcore.ops import venue_tools as work
+
+    return work.up(config, venue=name, foreground=foreground, json=json)
+
+
+@app.command()
+def down(venue: Venue = "venue", json: Json = False) -> int:
+    """Stop a venue: what it has accepted is matched and reported, then nothing is left of it."""
+    from hftcore.ops import venue_tools as work
+
+    return work.down(venue, json=json)
+
+
+@app.command()
+def stat(venue: Venue = "venue", watch: Watch = False, json: Json = False) -> int:
+    """Show how a running venue is: workers, rates, lags, counters, memory."""
+    from hftcore.ops import stat as work
+
+    return work.main(venue, watch=watch, json=json)
+
+
+@app.command()
+def book(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as BTC/USD.")],
+    venue: Venue = "venue",
+    depth: Annotated[int, typer.Option(min=1, help="Levels a side.")] = 10,
+    watch: Watch = False,
+    json: Json = False,
+) -> int:
+    """Show the book of a running venue, read from the matcher's memory."""
+    from hftcore.ops import book as work
+
+    return work.main(venue, symbol, depth=depth, watch=watch, json=json)
+
+
+@app.command()
+def logs(
+    venue: Venue = "venue",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    json: Json = False,
+) -> int:
+    """Show what a venue's processes said since its newest start."""
+    from hftcore.ops import logs as work
+
+    return work.main(venue, follow=follow, json=json)
+
+
+@app.command()
+def order(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL")],
+    side: Annotated[str, typer.Argument(metavar="buy|sell")],
+    words: Annotated[list[str], typer.Argument(metavar="QTY [@] PRICE")],
+    venue: Venue = "venue",
+    account: Account = 1,
+    market: Annotated[
+        bool, typer.Option("--market", help="Take what is there; PRICE is the worst.")
+    ] = False,
+    time_in_force: Annotated[str, typer.Option("--tif", metavar="gtc|ioc")] = "",
+    client_order_id: Name = "",
+    json: Json = False,
+) -> int:
+    """Send an order to a running venue and say what became of it."""
+    from hftcore.ops import orders_cli as work
+
+    return work.order(
+        symbol, side, words, venue=venue, account=account, market=market,
+        time_in_force=time_in_force, client_order_id=client_order_id, json=json,
+    )  # fmt: skip
+
+
+@app.command()
+def cancel(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[ORDER_ID] [SYMBOL]")] = None,
+    client_order_id: Name = "",
+    everything: Annotated[bool, typer.Option("--all", help="All of the account.")] = False,
+    venue: Venue = "venue",
+    account: Account = 1,
+    json: Json = False,
+) -> int:
+    """Cancel an order of a running venue, or all of an account."""
+    from hftcore.ops import orders_cli as work
+
+    return work.cancel(
+        words or [], venue=venue, account=account, client_order_id=client_order_id,
+        everything=everything, json=json,
+    )  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

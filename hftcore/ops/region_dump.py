@@ -9,8 +9,8 @@ but a lap always begins with a record; so both ways to cut the slots up to the n
 and where both hold, printing begins where they meet.
 
 Rings of commands or events, counters, histograms and latest cells are known by their layout hash;
-of a ring with another one (a test's, one of single records) the kind's text tells. `hft dump` comes
-here from `hftcore.ops.dump`.
+of a ring with another one (a test's, one of single records) the kind's text tells. What a venue has
+besides is printed by `venue_dump`. `hft dump` comes here from `hftcore.ops.dump`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from hftcore.errors import Refused, UsageRefused
 from hftcore.ops.decode import STREAMS, Stream, decode, fields_of, header_of
 from hftcore.ops.dump import Entry, in_slots, print_records
 from hftcore.ops.printer import Printer, as_text
+from hftcore.ops.venue_dump import print_venue_region
 from ipc import counters, histogram
 from ipc.directory import default_base
 from ipc.header import RegionHeader, layout_hash
@@ -63,6 +64,8 @@ def print_region(target: str, printer: Printer, stream: Stream | None, limit: in
         elif kind[:1] == ["ring"]:
             named = next((each for each in STREAMS if each in kind), None)
             _print_ring(region, printer, stream or named, limit)
+        elif print_venue_region(region, printer, limit):
+            pass
         else:
             raise Refused(
                 "this region's payload can't be printed",

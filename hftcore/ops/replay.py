@@ -38,6 +38,7 @@ from hftcore.limits import FIRST_SEQUENCE
 from hftcore.marketdata.conversion import COMMAND_WORDS, PRICE_UNITS, Conversion, Listed
 from hftcore.marketdata.sources import Source, open_source, tick_text
 from hftcore.matching.depth import read_depth
+from hftcore.matching.state import Shard
 from hftcore.messages import EVENT, FILLS, EventKind
 
 Progress = Callable[[int, int], None]
@@ -100,7 +101,7 @@ class ReplayReport:
         return self
 
 
-class _Judge:
+class Judge:
     """Holds the matcher's books and trades to the recording's, block by block."""
 
     def __init__(self, source: Source) -> None:
@@ -147,14 +148,20 @@ class _Judge:
     def judge_whole(self, exchange: Exchange) -> str:
         """Compare every level of every book at the end; return the first difference, or nothing."""
         for listed in self.source.instruments:
-            expected = self.source.final_book(listed.instrument_id)
-            found = np.zeros((2, expected.shape[1] + 1, 2), np.int64)
-            read_depth(exchange.shard, listed.instrument_id, found)
-            whole = np.zeros_like(found)
-            whole[:, :-1] = expected
-            if not np.array_equal(whole, found):
-                return "at the end: " + self._difference(listed.instrument_id, whole, found)
+            if difference := self.judge_book(exchange.shard, listed.instrument_id):
+                return difference
         return ""
+
+    def judge_book(self, shard: Shard, instrument_id: int) -> str:
+        """Compare every level of one book at the end; return the difference, or nothing."""
+        expected = self.source.final_book(instrument_id)
+        found = np.zeros((2, expected.shape[1] + 1, 2), np.int64)
+        read_depth(shard, instrument_id, found)
+        whole = np.zeros_like(found)
+        whole[:, :-1] = expected
+        if np.array_equal(whole, found):
+            return ""
+        return "at the end: " + self._difference(instrument_id, whole, found)
 
     def judge_trades(self, conversion: Conversion, trades: NDArray[np.int64]) -> str:
         """Compare which order each aggressor met; return the first difference, or nothing."""
@@ -199,7 +206,7 @@ def replay(
     """
     source = open_source(path, recording_format, instrument)
     exchange = _venue(source) if source.instruments else None
-    judge = _Judge(source) if verify else None
+    judge = Judge(source) if verify else None
     _compile_first(verify)
     events: dict[str, int] = {}
     convert_seconds = play_seconds = 0.0
@@ -226,7 +233,7 @@ def replay(
             progress(source.done, source.total)
     if judge is not None and exchange is not None and not problem:
         problem = judge.judge_whole(exchange)
-    problems = _problems(source, events, problem, judge)
+    problems = problems_of(source, events, problem, judge)
     return ReplayReport(
         str(path), source.format, source.instruments, verify, source.counts.numbers(), events,
         convert_seconds, play_seconds,
@@ -235,8 +242,8 @@ def replay(
     )  # fmt: skip
 
 
-def _venue(source: Source) -> Exchange:
-    """List a recording's instruments: one share is a lot, money is counted in ticks.
+def instruments_of(source: Source) -> list[Instrument]:
+    """Return a recording's instruments: one share is a lot, money is counted in ticks.
 
     Each has room for all orders that it adds: what rests at once is known only after a replay.
     """
@@ -253,6 +260,12 @@ def _venue(source: Source) -> Exchange:
                 quote_decimals=-int(tick.normalize().as_tuple().exponent),
             )
         )
+    return instruments
+
+
+def _venue(source: Source) -> Exchange:
+    """Make a venue in this process that lists a recording's instruments."""
+    instruments = instruments_of(source)
     try:
         return Exchange(instruments, replay=True)
     except ConfigurationRefused as refused:
@@ -281,9 +294,10 @@ def _trades(log: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([events["sequence"][trades], met[trades]], axis=1)
 
 
-def _problems(
-    source: Source, events: dict[str, int], difference: str, judge: _Judge | None
+def problems_of(
+    source: Source, events: dict[str, int], difference: str, judge: Judge | None = None
 ) -> tuple[str, ...]:
+    """Return why a replay does not hold: nothing, if it does."""
     problems = [difference] if difference else []
     counts = source.counts
     if counts.misfits:
@@ -368,7 +382,7 @@ def as_text(report: ReplayReport) -> str:
     return "\n".join(lines)
 
 
-class _Bar:
+class ProgressBar:
     """A progress bar on stderr; of unknown length until the recording is read and checked."""
 
     def __init__(self) -> None:
@@ -378,7 +392,7 @@ class _Bar:
         )  # fmt: skip
         self._task: TaskID = self._bar.add_task("reading", total=None)
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> ProgressBar:
         self._bar.start()
         return self
 
@@ -394,7 +408,7 @@ def main(
     path: Path, recording_format: str, instrument: str | None, verify: bool, json: bool
 ) -> int:
     """Replay a recording and print the report; return 0 if it holds."""
-    with _Bar() if sys.stderr.isatty() and not json else nullcontext() as bar:
+    with ProgressBar() if sys.stderr.isatty() and not json else nullcontext() as bar:
         report = replay(path, recording_format, instrument, verify, bar)
     print(json_text.dumps(as_facts(report)) if json else as_text(report))
     return 0 if report.holds else FAILED

@@ -33,14 +33,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hftcore.exchange import Exchange
 from hftcore.instruments import Instrument, definition
-from hftcore.marketdata import itch
+from hftcore.marketdata import frames, itch
+from hftcore.marketdata.feed_protocol import FeedInstrument
+from hftcore.marketdata.feed_server import FeedServer
+from hftcore.marketdata.subscriber import Subscriber
 from hftcore.matching.state_hash import state_hash
-from hftcore.ops import region_dump, replay
+from hftcore.ops import demo, region_dump, replay
+from hftcore.ops.compositions import COMPOSITIONS
+from hftcore.ops.venue_kernels import load_composition, load_feed, load_rest
 from ipc import clock, kernel, latest, ring, wait
 
 Step = Callable[[], None]
 
 KEPT_DAYS = 14
+FEED_READER, FEED_WARM_S = 2, 20.0
 _STATE_NAME = re.compile(r"[0-9a-f]{32}")
 _INSTALLED = ("ipc", "affinity", "hftcore")
 
@@ -221,10 +227,52 @@ def _tools() -> None:
     region_dump.readable_slots(local)
 
 
+def _workers() -> None:
+    """Drive every loop that a worker may run, and what a venue calls besides."""
+    for name in COMPOSITIONS:
+        load_composition(name)
+    load_feed()
+    load_rest()
+
+
+def _feed() -> None:
+    """Drive the feed to a subscriber and back: frames, a snapshot, the hash of a book."""
+    instrument = Instrument("WARM/UP", "1", "1", "100", order_capacity=8)
+    exchange = Exchange([instrument])
+    exchange.events_ring.add_gating_reader(FEED_READER)
+    exchange.submit(instrument.symbol, "sell", price=50, qty=5)
+    with (
+        TemporaryDirectory(prefix="hft-warm-") as folder,
+        FeedServer(
+            [exchange.events_ring],
+            [exchange.shard.matched],
+            [FeedInstrument.of(instrument, 1)],
+            publish_endpoints=[f"ipc://{folder}/feed"],
+            snapshot_endpoint=f"ipc://{folder}/snapshot",
+            start_id=1,
+            reader=FEED_READER,
+        ) as server,
+        Subscriber(f"ipc://{folder}/feed", f"ipc://{folder}/snapshot") as subscriber,
+    ):
+        deadline = time.monotonic() + FEED_WARM_S
+        while time.monotonic() < deadline and not (
+            subscriber.instruments and subscriber.is_right(instrument.symbol)
+        ):
+            server.run_slice()
+            subscriber.poll(1)
+        subscriber.book(instrument.symbol)
+        subscriber.feed_hash(instrument.symbol)
+        subscriber.orders(instrument.symbol)
+        frames.apply_frame(frames.follower_of(server.publisher.books), np.zeros(8, np.int64), 64)
+
+
 STEPS: dict[str, Step] = {
     "rings and cells": _cells,
     "the venue": _exchange,
     "replay": _replay,
     "tools": _tools,
+    "the feed": _feed,
+    "workers": _workers,
+    "the flow": demo.prepare,
 }
 """Name of each step and what it drives. What a new role needs is added here."""
