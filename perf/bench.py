@@ -27,6 +27,8 @@ from perf.results import SuiteResult, at_most
 SUITES = {
     "ring": "perf.ring_suite",
     "match": "perf.match_suite",
+    "feed": "perf.feed_suite",
+    "spine": "perf.spine_suite",
 }
 """Each suite's name and the module that offers it."""
 

@@ -22,15 +22,16 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ipc.errors import Refused
+from ipc.mapping import populate
 
 PR_SET_PDEATHSIG = 1
 RESULT_WORDS = 8
-PAGE_WORDS = mmap.PAGESIZE // 8
 
 
 class ChildFailed(Refused):
@@ -46,7 +47,7 @@ class Task:
     work : Callable
         Runs after every task has reached the start; returns up to 8 integers. What it changes
         outside shared memory is lost with its process.
-    touches : tuple of int64[:]
+    touches : tuple of arrays
         Shared arrays to touch before the start: a fork does not copy the page tables of shared
         mappings, and a first touch would fall into the measurement.
     """
@@ -54,7 +55,7 @@ class Task:
     name: str
     cpu: int
     work: Callable[[], tuple[int, ...]]
-    touches: tuple[NDArray[np.int64], ...] = ()
+    touches: tuple[NDArray[Any], ...] = ()
 
 
 def shared_words(count: int) -> NDArray[np.int64]:
@@ -116,7 +117,7 @@ def _child(
             os._exit(1)
         os.sched_setaffinity(0, {task.cpu})
         for array in task.touches:
-            int(array[::PAGE_WORDS].sum())
+            populate(array)
         started[index] = 1
         while not started.all():
             os.sched_yield()
