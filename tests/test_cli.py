@@ -63,7 +63,8 @@ def test_a_command_that_does_not_exist_is_answered_with_those_that_do(
     assert hft("fly") == 2
     assert capsys.readouterr().err == (
         "hft: no such command 'fly'\n"
-        "  expected: one of replay, bench, warm, dump\n"
+        "  expected: one of replay, demo, bench, warm, dump, up, down, stat, book, logs, order, "
+        "cancel\n"
         "  remedy:   hft --help\n"
     )
 

@@ -68,7 +68,7 @@ def test_an_order_can_be_replaced_reduced_and_canceled() -> None:
     again = exchange.cancel(first.order_id, "ABC/USD")
     assert (again.order_status, again.reject_reason) == (
         OrderStatus.REJECTED,
-        RejectReason.UNKNOWN_ORDER,
+        RejectReason.TOO_LATE,
     )
 
 
@@ -136,6 +136,20 @@ def test_refused_cancel_of_a_resting_order_reports_its_true_leaves() -> None:
     assert refused.reject_reason == RejectReason.UNKNOWN_ORDER
     assert (refused.symbol, refused.order_status) == ("BTC/USD", OrderStatus.NEW)
     assert (refused.leaves_qty, exchange.cancel(refused).order_status) == (3, OrderStatus.CANCELED)
+
+
+def test_late_change_is_too_late_and_of_an_order_that_never_was_unknown() -> None:
+    exchange = one_share()
+    order = exchange.submit("ABC/USD", "buy", price="10", qty=5)
+    exchange.submit("ABC/USD", "sell", price="10", qty=5, account=2)
+    for late in (
+        exchange.cancel(order),
+        exchange.reduce(order, qty=1),
+        exchange.replace(order, price="10", qty=9),
+    ):
+        assert late.reject_reason == RejectReason.TOO_LATE
+    unknown = exchange.cancel(order.order_id + 7, "ABC/USD")
+    assert unknown.reject_reason == RejectReason.UNKNOWN_ORDER
 
 
 def test_market_order_expires_beyond_its_protection_price() -> None:

@@ -28,10 +28,14 @@ ARGUMENTS = "hftcore.arguments"
 """What people pass in, checked; the wiring asks it, nothing inside uses it."""
 PURE = (*VOCABULARY, "hftcore.matching", "hftcore.accounts")
 OPEN_TO_ALL = ("ipc.kernel", "ipc.intrinsics", "ipc.errors")
+ORDERS = "hftcore.orders"
+"""The calls that make commands of arguments, shared by the exchange and the on-host client."""
+CLIENT = ("hftcore.client", "hftcore.session")
+"""The on-host client: it attaches to what `ops` laid out, and calls the role's kernels."""
 PLAY = "hftcore.play"
 """The compiled loop of the exchange, in a file of its own: it wires as the exchange does."""
 PARTS = ("engine", "marketdata", "gateways", "history", "analytics", "ops", "exchange")
-WIRED = (*(f"hftcore.{part}" for part in PARTS), SEEN, ARGUMENTS, PLAY)
+WIRED = (*(f"hftcore.{part}" for part in PARTS), SEEN, ARGUMENTS, ORDERS, *CLIENT, PLAY)
 
 MACHINE = ("numpy", "numba", "llvmlite", "psutil", "posix_ipc")
 CORE = (*MACHINE, "msgspec", "zmq", "yaml")
@@ -65,6 +69,11 @@ LAYERS = {
     # wiring
     ARGUMENTS: Layer((*VOCABULARY, *OPEN_TO_ALL), ()),
     SEEN: Layer((*VOCABULARY, *OPEN_TO_ALL), ("numpy",)),
+    **{
+        name: Layer((*PURE, *WIRED, "hftcore.engine", "hftcore.ops", "ipc"), CORE)
+        for name in CLIENT
+    },
+    ORDERS: Layer((*VOCABULARY, SEEN, ARGUMENTS, *OPEN_TO_ALL), ("numpy",)),
     PLAY: Layer((*PURE, "hftcore.engine", "ipc"), ("numpy",)),
     "hftcore.exchange": Layer((*PURE, *WIRED, "hftcore", "ipc", "affinity"), CORE),
     "hftcore.ops": Layer((*PURE, *WIRED, "hftcore", "ipc", "affinity"), (*CORE, "rich")),
@@ -72,10 +81,16 @@ LAYERS = {
         (*PURE, *WIRED, "hftcore", "ipc", "affinity", "perf"), (*CORE, "rich", "typer")
     ),
     "hftcore.__main__": Layer(("hftcore.cli",), ()),
-    "hftcore": Layer(("hftcore.exchange", "hftcore.instruments", "ipc.errors"), ()),
+    "hftcore": Layer(
+        ("hftcore.exchange", "hftcore.client", "hftcore.instruments", "ipc.errors"), ()
+    ),
     "perf": Layer((*PURE, *WIRED, "hftcore", "perf", "ipc", "affinity"), (*CORE, "rich")),
 }
-NEVER = {"hftcore.exchange": ("hftcore.ops",)}
+NEVER = {
+    "hftcore.exchange": ("hftcore.ops", *CLIENT),
+    "hftcore.client": ("hftcore.exchange",),
+    "hftcore.session": ("hftcore.exchange",),
+}
 """Taken away again from what a layer is given."""
 
 

@@ -8,7 +8,7 @@ import pytest
 from hftcore.engine.client import Client, client_of, send
 from hftcore.engine.sequencer import Sequencer, poll, sequencer_of
 from hftcore.errors import ConfigurationRefused
-from hftcore.messages import MAX_SEQUENCE, CommandKind, Flags
+from hftcore.messages import MAX_SEQUENCE, NEW_ORDER, CommandKind, Flags
 from ipc.ring import CLAIMED, NOTHING, OVERRUN, Ring
 from tests.ipc.ring_drivers import copy_at
 
@@ -27,7 +27,10 @@ def command(number: int) -> np.ndarray:
 def wired(first_sequence: int = 1) -> tuple[Ring, Ring, Client, Sequencer]:
     """Join a client and a sequencer; nobody but the sequencer gates anything."""
     ingress, commands = Ring.local(CAPACITY), Ring.local(CAPACITY)
-    sequencer = sequencer_of(ingress, commands, 0, first_sequence)
+    events = Ring.local(CAPACITY)
+    sequencer = sequencer_of(
+        [ingress], commands, [events], [np.zeros(8, np.int64)], first_sequence=first_sequence
+    )
     ingress.add_gating_reader(0)
     return ingress, commands, client_of(ingress, commands, 0), sequencer
 
@@ -82,8 +85,9 @@ def test_last_sequence_is_stamped_and_the_one_after_it_stops_the_sequencer() -> 
     _, commands, client, sequencer = wired(MAX_SEQUENCE - 1)
     rows = np.array([command(1)] * 3)
     assert send(client, rows, 0, 3) == 3
-    assert poll(sequencer, 256) == 2
-    assert sequencer.commands["sequence"][:3].tolist() == [MAX_SEQUENCE - 1, MAX_SEQUENCE, 0]
+    assert poll(sequencer, 2) == 2
+    stamped = commands.view(NEW_ORDER)["sequence"][:3].tolist()
+    assert stamped == [MAX_SEQUENCE - 1, MAX_SEQUENCE, 0]
     before = commands.cells.copy(), commands.words.copy(), sequencer.state.copy()
     with pytest.raises(AssertionError):
         poll(sequencer, 256)

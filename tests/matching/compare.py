@@ -11,7 +11,8 @@ from tests.matching.driver import USUAL, Setup, Venue
 from tests.reference.book import Memory, bitmap_words
 from tests.reference.codec import decode_event, encode_event
 from tests.reference.records import Command, Echo, Event, Listing, NewOrder
-from tests.reference.streams import Script, command_text, script_text, shrink
+from tests.reference.shrinking import command_text, script_text, shrink
+from tests.reference.streams import Script
 
 CROWD = 77
 """The instrument of `crowded`; streams don't use it."""

@@ -14,8 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from hftcore.engine.matcher import FORESEE_FROM, poll
-from hftcore.matching.state import SWEEPING
-from hftcore.messages import CommandKind, ExecFlags, Side, TimeInForce
+from hftcore.matching.state import SLICING, SWEEPING
+from hftcore.messages import (
+    MAX_SEQUENCE,
+    CommandKind,
+    EventKind,
+    ExecFlags,
+    RejectReason,
+    Side,
+    TimeInForce,
+)
 from tests.matching.compare import (
     check_events,
     crowded,
@@ -27,8 +35,17 @@ from tests.matching.compare import (
 )
 from tests.matching.driver import Setup, Venue
 from tests.reference.book import Memory
-from tests.reference.codec import encode_command
-from tests.reference.records import Command, Listing, NewOrder, OrderChange, Other
+from tests.reference.codec import decode_event, encode_command
+from tests.reference.records import (
+    Command,
+    Event,
+    Listing,
+    MassCancel,
+    NewOrder,
+    OrderChange,
+    Other,
+    Party,
+)
 from tests.reference.streams import LADDERS, Profile, Script, random_script, scripts
 
 DEEP = Profile(
@@ -96,6 +113,109 @@ def test_streams_of_hypothesis_yield_the_events_of_the_reference(script: Script)
     check_events(script, small=True)
 
 
+def test_slices_of_mass_cancels_yield_the_events_of_the_reference() -> None:
+    profile = replace(DEEP, slice_percent=100, change_percent=10, commands=400)
+    for seed in seeds(30):
+        script = random_script(seed, profile)
+        assert any(isinstance(command, MassCancel) for command in script.commands)
+        check_events(script)
+        check_events(script, Setup(command_capacity=8, event_capacity=8, drip=True))
+
+
+def slice_script(orders: int, shift: int, **fields: int) -> Script:
+    """Return a script whose last but one command is a slice that meets so many orders."""
+    commands: list[Command] = [Listing(sequence=1, ladder_ticks=100, order_capacity=60)]
+    commands += [Other(kind=CommandKind.TIME, sequence=0) for _ in range(shift)]
+    first = len(commands) + 1
+    commands += [
+        NewOrder(
+            sequence=0, account_id=1 + i % 2, price=40 + i % 3 + 10 * (i & 1), qty=2, side=1 + i % 2
+        )
+        for i in range(orders)
+    ]
+    whole = MassCancel(
+        kind=CommandKind.MASS_CANCEL_SLICE,
+        sequence=0,
+        first_order_id=first,
+        last_order_id=len(commands),
+        parent_sequence=len(commands),
+    )
+    commands.append(replace(whole, **fields))
+    commands.append(NewOrder(sequence=0, account_id=1, price=1, qty=1, side=Side.BUY))
+    numbered = [
+        replace(command, sequence=i + 1, instrument_id=0 if isinstance(command, Other) else 1)
+        for i, command in enumerate(commands)
+    ]
+    return Script([Memory(orders=60, levels=200, words=8)], False, numbered)
+
+
+@pytest.mark.parametrize("event_capacity", [8, 16])
+def test_slice_paused_at_every_event_yields_the_same_events(event_capacity: int) -> None:
+    orders = 12
+    paused_at: set[int] = set()
+    setup = Setup(event_capacity=event_capacity, drip=True)
+    for shift in range(event_capacity + 1):
+        script = slice_script(orders, shift)
+        check_events(script, setup)
+        paused_at |= pauses(script, setup, SLICING)
+    assert paused_at >= set(range(2, orders)), "the slice was not interrupted everywhere"
+
+
+@pytest.mark.parametrize(
+    ("fields", "canceled"),
+    [
+        ({}, 10),
+        ({"account_id": 2}, 5),
+        ({"side": Side.SELL}, 5),
+        ({"account_id": 1, "side": Side.SELL}, 0),
+        ({"first_order_id": 4, "last_order_id": 6}, 3),
+        ({"first_order_id": 6, "last_order_id": 4}, 0),
+        ({"first_order_id": 0, "last_order_id": 4095}, 10),
+        ({"first_order_id": 0, "last_order_id": 4096}, -1),
+        ({"first_order_id": -1, "last_order_id": 5}, -1),
+        ({"first_order_id": -(2**63)}, -1),
+        ({"last_order_id": 2**63 - 1}, -1),
+        ({"first_order_id": 2**63 - 9, "last_order_id": 2**63 - 1}, -1),
+        ({"first_order_id": 3, "last_order_id": -(2**63)}, -1),
+        ({"first_order_id": MAX_SEQUENCE - 4095, "last_order_id": MAX_SEQUENCE}, 0),
+    ],
+)
+def test_slice_cancels_what_it_names_and_is_refused_beyond_its_bounds(
+    fields: dict[str, int], canceled: int
+) -> None:
+    """canceled: how many orders, -1: OVERFLOW."""
+    script = slice_script(10, 0, **fields)
+    check_events(script)
+    decoded = [decode_event(record) for _, record in matched_events(script)]
+    answers = [e for e in decoded if isinstance(e, Event) and e.sequence == 12]
+    kinds = [event.kind for event in answers]
+    if canceled < 0:
+        assert kinds == [EventKind.REJECTED]
+        assert isinstance(answers[0].second, Party)
+        assert answers[0].second.reject_reason == RejectReason.OVERFLOW
+    else:
+        assert kinds == [EventKind.CANCELED] * canceled + [EventKind.WATERMARK]
+        ids = [event.order_id for event in answers[:-1]]
+        assert ids == sorted(set(ids))
+
+
+def test_change_of_an_order_that_the_gate_knows_is_too_late_and_not_unknown() -> None:
+    script = sweep_script(1, "filled", 0)
+    late = OrderChange(kind=CommandKind.CANCEL_ORDER, sequence=0, account_id=1, order_id=2)
+    for kind in (2, 3, 4):
+        for flags, reason in (
+            (0, RejectReason.UNKNOWN_ORDER),
+            (int(ExecFlags.KNOWN_ORDER), RejectReason.TOO_LATE),
+        ):
+            change = replace(late, kind=kind, sequence=5, instrument_id=1, exec_flags=flags)
+            asked = replace(script, commands=[*script.commands, change])
+            check_events(asked)
+            last = decode_event(matched_events(asked)[-1][1])
+            assert isinstance(last, Event)
+            assert isinstance(last.second, Party)
+            assert last.second.reject_reason == reason
+
+
 # --- rings: their size and how they are drained must not show ----------------------------------
 
 
@@ -158,13 +278,13 @@ def sweep_script(fills: int, ending: str, shift: int) -> Script:
     return Script([Memory(orders=60, levels=200, words=8)], False, numbered)
 
 
-def pauses(script: Script, setup: Setup) -> set[int]:
-    """Return the numbers of the events before which the last sweep was interrupted."""
+def pauses(script: Script, setup: Setup, stage: int = SWEEPING) -> set[int]:
+    """Return the numbers of the events before which the last sweep or slice was interrupted."""
     venue = Venue(script, setup)
     indexes = set()
     for _ in venue.run(script.commands):
         progress = venue.shards[0].progress[0]
-        if progress["stage"] == SWEEPING:
+        if progress["stage"] == stage:
             indexes.add(int(progress["index"]))
     return indexes
 

@@ -17,7 +17,8 @@ from tests.matching.walk import check_shard
 from tests.reference.book import Book, Memory
 from tests.reference.codec import encode_event
 from tests.reference.records import Command, Listing, NewOrder, OrderChange
-from tests.reference.streams import Profile, Script, random_script, script_text, shrink
+from tests.reference.shrinking import script_text, shrink
+from tests.reference.streams import Profile, Script, random_script
 
 SMALL = Profile(ladders=(2, 3, 64, 65, 100, 4097), capacities=(2, 20, 200), commands=200)
 WRAPPING = replace(

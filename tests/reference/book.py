@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from hftcore.limits import MAX_INSTRUMENTS, MAX_LADDER_TICKS, MAX_QTY
+from hftcore.limits import MAX_INSTRUMENTS, MAX_LADDER_TICKS, MAX_QTY, MAX_SLICE_IDS
 from hftcore.messages import (
     ECHO,
+    MAX_SEQUENCE,
     CommandKind,
     EventKind,
     ExecFlags,
     Flags,
     Liquidity,
+    OrderStatus,
     OrderType,
     RejectReason,
     Side,
@@ -33,8 +35,10 @@ from tests.reference.records import (
     Fills,
     Judged,
     Listing,
+    MassCancel,
     NewOrder,
     OrderChange,
+    OrderState,
     Origin,
     Party,
 )
@@ -46,7 +50,8 @@ BOOK_KINDS = {
     CommandKind.REDUCE_ORDER,
     CommandKind.INSTRUMENT_DEFINE,
 }
-"""What the matcher carries out; every other kind that exists is echoed."""
+"""What the matcher carries out; every other kind that exists is echoed. A MASS_CANCEL_SLICE is
+carried out too, unless its instrument has no book."""
 
 PUBLIC = {
     EventKind.BOOKED,
@@ -150,6 +155,8 @@ class Venue:
             flags |= Flags.LAST
         if event.second is not None:
             flags |= Flags.TWO_SLOTS
+        if isinstance(event.second, OrderState):
+            flags |= Flags.STATE
         feed_sequence = 0
         rests = event.kind == EventKind.ACCEPTED and event.flags & Flags.RESTS
         if event.kind in PUBLIC or rests:
@@ -161,6 +168,8 @@ class Venue:
     def _answer(self, command: Command) -> Iterator[Event | Echo]:
         if command.kind not in set(CommandKind) - {CommandKind.PAD}:
             yield self._rejected(command, RejectReason.UNKNOWN_KIND)
+        elif isinstance(command, MassCancel) and self._is_slice(command):
+            yield from self._cancel_slice(command, self.books[command.instrument_id])
         elif command.kind not in BOOK_KINDS:
             yield echo(command)  # also when refused: the echo carries the gate's verdict
         elif isinstance(command, Judged) and command.reject_reason:
@@ -299,10 +308,15 @@ class Venue:
                 return order
         return None
 
+    def _not_found(self, command: OrderChange) -> Event:
+        known = command.exec_flags & ExecFlags.KNOWN_ORDER
+        reason = RejectReason.TOO_LATE if known else RejectReason.UNKNOWN_ORDER
+        return self._rejected(command, reason)
+
     def _cancel(self, command: OrderChange, book: Book) -> Event:
         order = self._find(command, book)
         if order is None:
-            return self._rejected(command, RejectReason.UNKNOWN_ORDER)
+            return self._not_found(command)
         return self._canceled(command, book, order)
 
     def _canceled(self, command: OrderChange, book: Book, order: Order) -> Event:
@@ -312,7 +326,7 @@ class Venue:
     def _reduce(self, command: OrderChange, book: Book) -> Event:
         order = self._find(command, book)
         if order is None:
-            return self._rejected(command, RejectReason.UNKNOWN_ORDER)
+            return self._not_found(command)
         if command.qty < 1:
             return self._rejected(command, RejectReason.BAD_QTY)
         if command.qty >= order.leaves:
@@ -324,7 +338,7 @@ class Venue:
     def _replace(self, command: OrderChange, book: Book) -> Iterator[Event]:
         order = self._find(command, book)
         if order is None:
-            yield self._rejected(command, RejectReason.UNKNOWN_ORDER)
+            yield self._not_found(command)
             return
         if not price_is_on_ladder(command.price, book):
             yield self._rejected(command, RejectReason.BAD_PRICE)
@@ -358,6 +372,39 @@ class Venue:
         if order.leaves:
             book.resting.append(order)
             yield event_of(command, EventKind.BOOKED, order, order.leaves, Flags.RESTS)
+
+    # --- MASS_CANCEL_SLICE ---------------------------------------------------------------------
+
+    def _is_slice(self, command: MassCancel) -> bool:
+        return command.kind == CommandKind.MASS_CANCEL_SLICE and command.instrument_id in self.books
+
+    def _cancel_slice(self, command: MassCancel, book: Book) -> Iterator[Event]:
+        """Cancel the orders meant, lowest order_id first; the watermark tells the end."""
+        first, last = command.first_order_id, command.last_order_id
+        sound = first >= 0 and 0 <= last <= MAX_SEQUENCE
+        if not sound or last - first + 1 > MAX_SLICE_IDS:
+            yield self._rejected(command, RejectReason.OVERFLOW)
+            return
+        for order in sorted(book.resting, key=lambda order: order.order_id):
+            if (
+                first <= order.order_id <= last
+                and command.account_id in (0, order.account_id)
+                and command.side in (0, order.side)
+            ):
+                book.resting.remove(order)
+                state = OrderState(
+                    order_id=order.order_id,
+                    cum_qty=order.total - order.leaves,
+                    full_qty=order.leaves,
+                    account_id=order.account_id,
+                    order_status=OrderStatus.CANCELED,
+                    command_kind=command.kind,
+                    order_type=OrderType.LIMIT,
+                    time_in_force=TimeInForce.GTC,
+                )
+                yield event_of(command, EventKind.CANCELED, order, order.leaves, second=state)
+        nothing = replace(self._rejected(command, 0), kind=EventKind.WATERMARK, second=None)
+        yield nothing  # but a place in the log
 
     # --- answers -------------------------------------------------------------------------------
 
@@ -399,7 +446,7 @@ def event_of(
     order: Order,
     qty: int,
     flags: int = 0,
-    second: Party | Fills | None = None,
+    second: Party | Fills | OrderState | None = None,
 ) -> Event:
     """Make an event about an order; `Venue.apply` numbers it."""
     side = Flags.SELL if order.side == Side.SELL else 0

@@ -19,8 +19,11 @@ from hftcore.messages import (
     EVENT,
     FILLS,
     INSTRUMENT_DEFINE,
+    MASS_CANCEL,
     NEW_ORDER,
     ORDER_CHANGE,
+    ORDER_STATE,
+    ORDER_STATUS,
     ORIGIN,
     PARTY,
     SLOT_BYTES,
@@ -35,11 +38,14 @@ from tests.reference.records import (
     Event,
     Fills,
     Listing,
+    MassCancel,
     NewOrder,
     OrderChange,
+    OrderState,
     Origin,
     Other,
     Party,
+    StatusReport,
 )
 
 Dtype = np.dtype[Any]
@@ -49,6 +55,8 @@ KIND, FLAGS = 8, 9
 """Where a record of either stream says what it is."""
 TWO_SLOTS = int(Flags.TWO_SLOTS)
 CHANGES = {kind for kind, shapes in COMMANDS.items() if shapes[0][0] is ORDER_CHANGE}
+MASS_CANCELS = {kind for kind, shapes in COMMANDS.items() if shapes[0][0] is MASS_CANCEL}
+SECONDS = {Fills: FILLS, Party: PARTY, OrderState: ORDER_STATE}
 HEADER = ("kind", "flags", "instrument_id", "account_id", "sequence", "sequenced_ns")
 _LETTERS = {"i8": "q", "u8": "Q", "i4": "i", "u4": "I", "i2": "h", "u2": "H", "u1": "B"}
 
@@ -61,6 +69,12 @@ def encode_command(command: Command) -> bytes:
         slots = [_pack(ORDER_CHANGE, command), _pack(ORIGIN, command.origin)]
     elif isinstance(command, Listing):
         slots = [_pack(INSTRUMENT_DEFINE, command), _pack(SYMBOL, command)]
+    elif isinstance(command, StatusReport):
+        slots = [_pack(ORDER_STATUS, command), _pack(ORIGIN, command.origin)]
+    elif isinstance(command, MassCancel):
+        slots = [_pack(MASS_CANCEL, command)]
+        if command.origin is not None:
+            slots.append(_pack(ORIGIN, command.origin))
     else:
         assert isinstance(command, Other)
         slots = [_pack(NEW_ORDER, command)[:BODY_BEGIN] + command.body]
@@ -75,7 +89,7 @@ def encode_event(event: Event | Echo) -> bytes:
         return encode_command(event.command)
     slots = [_pack(EVENT, event)]
     if event.second is not None:
-        slots.append(_pack(FILLS if isinstance(event.second, Fills) else PARTY, event.second))
+        slots.append(_pack(SECONDS[type(event.second)], event.second))
     return b"".join(slots)
 
 
@@ -91,6 +105,13 @@ def decode_command(record: bytes) -> Command:
         return OrderChange(**_unpack(ORDER_CHANGE, record) | common, origin=_origin(second))
     if second and kind == CommandKind.INSTRUMENT_DEFINE:
         return Listing(**_unpack(SYMBOL, second) | _unpack(INSTRUMENT_DEFINE, record) | common)
+    if second and kind == CommandKind.ORDER_STATUS:
+        fields = _unpack(ORDER_STATUS, record)
+        if not any(fields.pop("reserved")):
+            return StatusReport(**fields | common, origin=_origin(second))
+    if kind in MASS_CANCELS:
+        origin = _origin(second) if second else None
+        return MassCancel(**_unpack(MASS_CANCEL, record) | common, origin=origin)
     return Other(**common, body=record[BODY_BEGIN:SLOT_BYTES], second=second[8:] or None)
 
 
@@ -98,10 +119,12 @@ def decode_event(record: bytes) -> Event | Echo:
     """Return the event, every field of it."""
     if record[KIND] & ECHO:
         return Echo(decode_command(record))
-    second: Party | Fills | None = None
+    second: Party | Fills | OrderState | None = None
     if len(record) > SLOT_BYTES:
         if record[KIND] in (EventKind.TRADE, EventKind.REFRESHED):
             second = Fills(**_unpack(FILLS, record[SLOT_BYTES:]))
+        elif record[FLAGS] & Flags.STATE:
+            second = OrderState(**_unpack(ORDER_STATE, record[SLOT_BYTES:]))
         else:
             second = Party(**_unpack(PARTY, record[SLOT_BYTES:]))
     return Event(**_unpack(EVENT, record), second=second)

@@ -93,6 +93,35 @@ class Listing(Judged):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatusReport(Command):
+    """ORDER_STATUS: a question, and after the gate its answer."""
+
+    kind: int = 6
+    cum_qty: int = 0
+    leaves_qty: int = 0
+    order_id: int = 0
+    order_status: int = 0
+    exec_flags: int = 0
+    reject_reason: int = 0
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MassCancel(Command):
+    """MASS_CANCEL, MASS_CANCEL_SLICE (without origin), MASS_CANCEL_DONE."""
+
+    kind: int = 7
+    parent_sequence: int = 0
+    first_order_id: int = 0
+    last_order_id: int = 0
+    session_id: int = 0
+    side: int = 0
+    cause: int = 0
+    reject_reason: int = 0
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Other(Command):
     """Any other kind, existing or not: 32 bytes after the header, and slot B's 56, if any."""
 
@@ -134,6 +163,25 @@ class Fills:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OrderState:
+    """Slot B of an event about an order that is not its command's sender's (flag STATE)."""
+
+    order_id: int
+    cum_qty: int
+    leaves_qty: int = 0
+    cum_value: int = 0
+    full_qty: int
+    account_id: int
+    session_id: int = 0
+    exec_flags: int = 0
+    reject_reason: int = 0
+    order_status: int
+    command_kind: int
+    order_type: int
+    time_in_force: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """An event, every field of both its slots."""
 
@@ -147,7 +195,7 @@ class Event:
     order_id: int
     price: int
     qty: int
-    second: Party | Fills | None
+    second: Party | Fills | OrderState | None
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,32 @@
 A stream is made against a reference venue that runs along, so cancels and replaces mostly aim at
 orders that are alive. Few prices make crossing frequent, small capacities make CAPACITY happen, and
 every field is now and then given a value that it must not have. Use `random_script(seed, ...)` for
-long streams and `scripts(...)` where hypothesis shall shrink; `shrink` does the same for a seed.
+long streams and `scripts(...)` where hypothesis shall shrink, `shrinking` for the
+same with a seed.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
-from hftcore.limits import MAX_INSTRUMENTS, MAX_QTY
+from hftcore.limits import MAX_INSTRUMENTS, MAX_QTY, MAX_SLICE_IDS
 from hftcore.messages import COMMANDS, CommandKind, ExecFlags, OrderType, Side, TimeInForce
 from tests.reference.book import Book, Memory, Venue, bitmap_words
-from tests.reference.records import Command, Listing, NewOrder, OrderChange, Origin, Other
+from tests.reference.records import (
+    Command,
+    Listing,
+    MassCancel,
+    NewOrder,
+    OrderChange,
+    Origin,
+    Other,
+    StatusReport,
+)
 
 T = TypeVar("T")
 BOUNDARIES = (0, -1, 1, 2**31, 2**63 - 1, -(2**63), MAX_QTY + 1, 2**32 + 5)
@@ -27,19 +37,9 @@ FIELD_BITS = {
     "reject_reason": 16, "instrument_id": 16, "account_id": 32, "trade_group": 32,
 }  # fmt: skip
 LADDERS = (2, 3, 64, 65, 100, 4096, 4097, 262_145, 1 << 20)
-OTHER_KINDS = tuple(
-    kind
-    for kind in COMMANDS
-    if kind
-    not in (
-        CommandKind.NEW_ORDER,
-        CommandKind.CANCEL_ORDER,
-        CommandKind.REPLACE_ORDER,
-        CommandKind.REDUCE_ORDER,
-        CommandKind.ORDER_REFERENCE,
-        CommandKind.INSTRUMENT_DEFINE,
-    )
-)
+WITH_RECORDS = (1, 2, 3, 4, 6, 7, 8, 9, CommandKind.INSTRUMENT_DEFINE, CommandKind.ORDER_REFERENCE)
+"""Kinds that have a record of their own in `records`; the others only have bytes."""
+OTHER_KINDS = tuple(kind for kind in COMMANDS if kind not in WITH_RECORDS)
 UNKNOWN_KINDS = (max(CommandKind) + 1, 100, 127, 128, 129, 255)
 
 
@@ -113,6 +113,8 @@ class Profile:
     change_percent: int = 45
     patient_percent: int = 60
     """New orders that are good till canceled."""
+    slice_percent: int = 0
+    """Of the commands that are neither an order nor a change: slices of mass cancels."""
     refusals_beside_orders: bool = False
     """Also listings that are refused, and commands of kinds that don't exist."""
 
@@ -204,6 +206,17 @@ def _command(
     if number < 97 and profile.refusals_beside_orders:
         listing = _listing(choices, profile, choices.integer(1, 6))
         return replace(listing, sequence=sequence)
+    if number == 98 or choices.percent(profile.slice_percent):
+        return _slice(choices, book, seen, sequence, instrument_id)
+    if number == 99 and choices.percent(30):
+        return StatusReport(
+            sequence=sequence,
+            instrument_id=instrument_id,
+            account_id=account_id,
+            order_id=choices.pick(seen) if seen else 0,
+            order_status=choices.integer(1, 7),
+            origin=_origin(choices, sequence),
+        )
     unknown = number == 97 and profile.refusals_beside_orders
     return Other(
         kind=choices.pick(UNKNOWN_KINDS if unknown else OTHER_KINDS),
@@ -313,8 +326,37 @@ def _change(
         qty=qty,
         order_id=order_id,
         settled_lag=sequence % 13,
-        exec_flags=int(ExecFlags.HAS_CLIENT_ORDER_ID) if choices.percent(40) else 0,
+        exec_flags=(int(ExecFlags.HAS_CLIENT_ORDER_ID) if choices.percent(40) else 0)
+        | (int(ExecFlags.KNOWN_ORDER) if choices.percent(40) else 0),
         origin=_origin(choices, sequence),
+    )
+
+
+def _slice(
+    choices: Choices, book: Book, seen: list[int], sequence: int, instrument_id: int
+) -> MassCancel:
+    """Return a slice as the sequencer cuts it, or a whole mass cancel that is only echoed."""
+    first = last = sequence - 1
+    if book.resting:
+        ids = [order.order_id for order in book.resting]
+        first = choices.pick((min(ids), choices.pick(ids)))
+        last = choices.pick((max(ids), choices.pick(ids), sequence - 1, first))
+    elif seen:
+        first = choices.pick(seen)
+    last = min(last, first + MAX_SLICE_IDS - choices.integer(1, 2))
+    kind = CommandKind.MASS_CANCEL_SLICE if choices.percent(95) else CommandKind.MASS_CANCEL
+    return MassCancel(
+        kind=kind,
+        sequence=sequence,
+        instrument_id=instrument_id,
+        account_id=choices.pick((0, 1, 2, 3)),
+        parent_sequence=sequence - 1,
+        first_order_id=first,
+        last_order_id=last,
+        session_id=choices.pick((0, 0, 7)),
+        side=choices.pick((0, 0, 1, 2)),
+        cause=CommandKind.MASS_CANCEL,
+        origin=_origin(choices, sequence) if kind == CommandKind.MASS_CANCEL else None,
     )
 
 
@@ -334,7 +376,9 @@ def _spoiled(choices: Choices, command: Command) -> Command:
         names += ["price", "qty", "side", "order_type", "time_in_force", "stp_mode"]
     if isinstance(command, OrderChange):
         names += ["price", "qty", "order_id", "account_id"]
-    if not isinstance(command, Other):
+    if isinstance(command, MassCancel):
+        names += ["first_order_id", "last_order_id", "side", "account_id"]
+    if isinstance(command, NewOrder | OrderChange):
         names += ["reject_reason"]
     name = choices.pick(names)
     if name == "instrument_id":
@@ -347,48 +391,3 @@ def _spoiled(choices: Choices, command: Command) -> Command:
 
 def _with(command: Command, name: str, value: Any) -> Command:
     return replace(command, **{name: value})
-
-
-def shrink(script: Script, fails: Callable[[Script], bool], tries: int = 400) -> Script:
-    """Leave out commands, in ever smaller pieces, as long as the script still fails.
-
-    Sequences stay as they are, so order ids go on meaning the same orders.
-    """
-    piece = max(1, len(script.commands) // 2)
-    while tries > 0:
-        begin = 0
-        shorter = False
-        while begin < len(script.commands) and tries > 0:
-            tries -= 1
-            rest = script.commands[:begin] + script.commands[begin + piece :]
-            candidate = replace(script, commands=rest)
-            if fails(candidate):
-                script, shorter = candidate, True
-            else:
-                begin += piece
-        if piece == 1 and not shorter:
-            break
-        piece = max(1, piece // 2)
-    return script
-
-
-def script_text(script: Script) -> str:
-    """Return the script as Python that can be pasted into a test."""
-    lines = [f"Script(memories={script.memories}, allow_replay={script.allow_replay}, commands=["]
-    lines += [f"    {command_text(command)}," for command in script.commands]
-    return "\n".join([*lines, f"])  # seed {script.seed}"])
-
-
-def command_text(command: object) -> str:
-    """Return a record's repr without the fields that have their default values."""
-    parts = []
-    for item in fields(command):  # type: ignore[arg-type]
-        value = getattr(command, item.name)
-        if value != item.default:
-            shown = command_text(value) if isinstance(value, Origin) else _plain(value)
-            parts.append(f"{item.name}={shown}")
-    return f"{type(command).__name__}({', '.join(parts)})"
-
-
-def _plain(value: object) -> str:
-    return str(int(value)) if isinstance(value, int) else repr(value)
