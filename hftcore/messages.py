@@ -256,7 +256,7 @@ class ExecFlags(IntFlag):
     DUPLICATE = 1 << 5
     """A status report that answers a repeated order."""
     KNOWN_ORDER = 1 << 6
-    """The gate knows the order meant as this account's: not on the book is too late, not unknown."""
+    """The gate knows the order as this account's: if it is not on the book, that is too late."""
 
 
 class RejectReason(IntEnum):

@@ -83,6 +83,7 @@ def next_stream(table: Any, positions: Any) -> tuple[int, int, int]:
             stream = np.int64(each)
         else:
             second = min(second, sequence)
+    assert stream == NO_STREAM or first < second  # records of one sequence lie on one stream
     if first > bound:
         stream = np.int64(NO_STREAM)
     return stream, min(second - 1, bound), min(first - 1, bound)

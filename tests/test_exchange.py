@@ -152,6 +152,27 @@ def test_late_change_is_too_late_and_of_an_order_that_never_was_unknown() -> Non
     assert unknown.reject_reason == RejectReason.UNKNOWN_ORDER
 
 
+def test_names_of_as_many_ended_orders_as_the_window_has_are_remembered() -> None:
+    instrument = Instrument("ABC/USD", "0.01", "1", "1000", order_capacity=1)
+    exchange = Exchange([instrument], ring_capacity=8, dup_window=1)
+    known = 1 + 2 * 8 + 1  # one open, those in the rings, the window
+
+    def submit(name: str, price: str) -> Report:
+        return exchange.submit(
+            "ABC/USD", "buy", price=price, qty=1, time_in_force="ioc", client_order_id=name
+        )
+
+    first = submit("0", "1")
+    for number in range(1, known):
+        submit(str(number), "1")
+    again = submit("0", "1")
+    assert (again.order_id, again.order_status) == (first.order_id, OrderStatus.EXPIRED)
+    assert submit("0", "2").reject_reason == RejectReason.DUPLICATE_CLIENT_ORDER_ID
+    submit("one more", "1")
+    assert submit("0", "2").order_id > first.order_id, "the oldest is forgotten"
+    assert submit("2", "2").reject_reason == RejectReason.DUPLICATE_CLIENT_ORDER_ID
+
+
 def test_market_order_expires_beyond_its_protection_price() -> None:
     exchange = one_share()
     exchange.submit("ABC/USD", "sell", price="10.00", qty=5)

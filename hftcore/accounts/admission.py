@@ -33,6 +33,7 @@ FORBIDDEN_KIND = 0x7F
 """Kind that a command gets whose own kind its gateway may not send."""
 
 _WORDS = 8
+_TWO_SLOTS = int(Flags.TWO_SLOTS)
 _NEW_ORDER = int(CommandKind.NEW_ORDER)
 _REDUCE_ORDER = int(CommandKind.REDUCE_ORDER)
 _ORDER_STATUS = int(CommandKind.ORDER_STATUS)
@@ -77,7 +78,7 @@ def admit(
     if kind < _NEW_ORDER or kind > _REDUCE_ORDER:
         return admit_rare(gate, expansion, words, first, slots, gateway, name, settled)
     if slots == 1 and gateway != VENUE:
-        return forbid(words, first)
+        return forbid(words, first, gateway)
     if slots == 2:
         stamp_gateway(words, first + _WORDS + 6, gateway)
     reason = judge(gate, words, first, name, settled, sequence)
@@ -118,12 +119,12 @@ def admit_rare(
         return PASSED
     if (kind == _SESSION_ATTACH or kind == _SESSION_DETACH) and slots == 1:
         if account >= MAX_ACCOUNTS:
-            return forbid(words, first)
+            return forbid(words, first, gateway)
         words[np.uintp(first + 6)] = (words[np.uintp(first + 6)] & ~np.int64(0xFFFF)) | gateway
         stamp_gateway(words, first + 7, gateway)
         return PASSED
     if gateway != VENUE:
-        return forbid(words, first)
+        return forbid(words, first, gateway)
     if kind == _INSTRUMENT_DEFINE and slots == 2:
         note_definition(gate, words, first)
     elif kind == _INSTRUMENT_RULES:
@@ -140,8 +141,13 @@ def refuse(words: Any, first: int, reason: int) -> int:
 
 
 @kernel
-def forbid(words: Any, first: int) -> int:
-    """Make a command that its gateway may not send one that is answered as unknown."""
+def forbid(words: Any, first: int, gateway: int) -> int:
+    """Make a command that its gateway may not send one that is answered as unknown.
+
+    Of one slot, its last word becomes an ingress_id, so that the answer finds its way.
+    """
     head = words[np.uintp(first + 1)] & ~np.int64(0xFFFF00FF)
     words[np.uintp(first + 1)] = head | FORBIDDEN_KIND
+    if (head >> 8) & _TWO_SLOTS == 0:
+        words[np.uintp(first + 7)] = (gateway << _GATEWAY_SHIFT) | 1
     return FORBIDDEN

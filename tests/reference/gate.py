@@ -302,7 +302,7 @@ class Gate:
         self.names = {key: name for key, name in self.names.items() if name.order_id != order_id}
         self.forgotten += 1
 
-    def pass_time(self, now_ns: int, most: int = 256) -> None:
+    def pass_time(self, now_ns: int, most: int = 4_096) -> None:
         """Forget the orders that ended more than a day ago, so many with one time command."""
         for order_id in self.ended[:most]:
             if self.orders[order_id].ended_s + DAY_S < now_ns // 10**9:
@@ -471,15 +471,18 @@ def session_of(command: Command, gateway: int) -> Command:
 def forbidden(command: Command, gateway: int) -> Other:
     """Return what becomes of a command that its gateway may not send: one of no kind."""
     record = encode_command(command)
+    body = record[BODY_BEGIN:SLOT_BYTES]
     second = record[SLOT_BYTES + 8 :] or None
     if second is not None:
         second = second[:46] + gateway.to_bytes(2, "little") + second[48:]
+    else:  # its last word becomes an ingress_id
+        body = body[:24] + with_gateway(1, gateway).to_bytes(8, "little")
     return Other(
         kind=FORBIDDEN,
         sequence=command.sequence,
         sequenced_ns=command.sequenced_ns,
         flags=command.flags,
         account_id=command.account_id,
-        body=record[BODY_BEGIN:SLOT_BYTES],
+        body=body,
         second=second,
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from hftcore.accounts.admission import FORBIDDEN_KIND
 from hftcore.engine.reporter.sessions import note_sessions
 from hftcore.engine.reporter.state import (
     COUNTERS,
@@ -31,7 +32,7 @@ from hftcore.engine.reporter.state import (
     Reporter,
     reporter_of,
 )
-from hftcore.limits import MAX_ACCOUNTS, MAX_GATEWAYS
+from hftcore.limits import MAX_ACCOUNTS
 from hftcore.messages import (
     CUT_INCARNATION,
     CUT_SEQUENCE,
@@ -176,15 +177,16 @@ def find_command(reporter: Reporter, sequence: int) -> None:
     if (head >> 8) & _TWO_SLOTS:
         second = ((position + 1) & mask) * _WORDS
         ingress_id = words[np.uintp(second + (4 if kind == _TRADE_BUST else 6))]
-    elif kind == _SESSION_ATTACH or kind == _SESSION_DETACH:
+    elif kind == _SESSION_ATTACH or kind == _SESSION_DETACH or kind == FORBIDDEN_KIND:
         ingress_id = words[np.uintp(first + 7)]
     state["command_position"] = position
     state["sequence"] = sequence
     account = (head >> 32) & 0xFFFFFFFF
     # one that can't be, refused by the gate, must not pass for another in the table of routes
     state["account_id"] = account if account < MAX_ACCOUNTS else np.int64(0)
-    gateway = (ingress_id >> 48) & (MAX_GATEWAYS - 1)
-    state["answered"] = np.int64(1) << gateway if ingress_id != 0 else np.int64(0)
+    gateway = (ingress_id >> 48) & 0xFFFF
+    there = ingress_id != 0 and gateway < len(reporter.gateways)
+    state["answered"] = np.int64(1) << gateway if there else np.int64(0)
 
 
 @kernel(inline=True)

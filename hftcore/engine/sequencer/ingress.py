@@ -89,6 +89,15 @@ def take_ingress(sequencer: Sequencer, ring: int, budget: int, now: int) -> int:
 
 
 @kernel(inline=True)
+def is_pad(head: int, position: int, mask: int) -> bool:
+    """Return whether a slot holds no command: a pad, or one of two slots that the ring cuts off.
+
+    A gateway that writes the latter is broken; what it meant is nowhere.
+    """
+    return head == 0 or ((head >> 8) & _TWO_SLOTS != 0 and position & mask == mask)
+
+
+@kernel(inline=True)
 def look_ahead(
     sequencer: Sequencer, source: Any, mask: int, position: int, most: int
 ) -> tuple[int, int]:
@@ -108,8 +117,8 @@ def look_ahead(
     while found < most and is_published(source, mask, at):
         first = (at & mask) * _WORDS
         head = source[np.uintp(first + 1)]
-        if head == 0:
-            at += 1  # a pad
+        if is_pad(head, at, mask):
+            at += 1
             continue
         slots = 2 if (head >> 8) & _TWO_SLOTS else 1
         name = np.int64(0)
@@ -151,8 +160,8 @@ def take_chunk(
     while taken < found:
         first_word = (position & mask) * _WORDS
         head = source[np.uintp(first_word + 1)]
-        if head == 0:
-            position += 1  # a pad
+        if is_pad(head, position, mask):
+            position += 1
             continue
         kind = head & 0xFF
         if kind == _MASS_CANCEL and sequencer.expansion.state[0]["stage"] != IDLE:
