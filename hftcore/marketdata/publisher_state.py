@@ -24,7 +24,7 @@ from ipc.ring_table import table_of
 
 MAX_FRAME_UPDATES = 256
 UPDATES_A_FRAME = 128
-"""Default; perf/LEDGER.md has the sweep."""
+"""Default. 64 to 256 were level within the noise of the host (perf/LEDGER.md)."""
 MAX_FRAME_BYTES = SLOT_BYTES * (1 + MAX_FRAME_UPDATES)
 
 L3 = int.from_bytes(b"L3", "little")
