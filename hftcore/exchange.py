@@ -107,7 +107,7 @@ class Exchange(OrderEntry):
         size = shard_size(ladders)
         self.shard = allocate(size, allow_replay=replay)
         # every command in a ring may be an order of its own
-        gate = gate_of(size.order_capacity + 2 * ring_capacity, dup_window)
+        gate = gate_of(size.order_capacity + 2 * ring_capacity, dup_window, allow_replay=replay)
         self.sequencer = sequencer_of(
             [self.ingress],
             self.commands,

@@ -6,7 +6,10 @@ A venue has slots for a few such sessions, numbered from 1; which one is free is
 (`ipc.liveness`), so a client that was killed frees it at once and one that is only stopped keeps
 it. Whoever takes a slot goes on in its ingress ring where the last one died, counts its incarnation
 up by one, and says with SESSION_ATTACH for which accounts it wants reports. The echo of that is the
-first report that counts: whatever lies before it in the ring is somebody else's.
+first report that counts: whatever lies before it in the ring is somebody else's. The cursor of the
+report ring only ever moves on, from session to session, and stays where it is between them: a
+reporter that has not heard of a session's end yet can't lap the next one; at worst it cuts off the
+one that is gone.
 
 Commands are stamped here with who sent them: session, ingress sequence (1, 2, ... per incarnation),
 incarnation. Answers come back in the order sent, so counting is all that matching them up takes.
@@ -34,7 +37,7 @@ from numpy.typing import NDArray
 from hftcore.arguments import whole
 from hftcore.engine.client import Client as Rings
 from hftcore.engine.client import client_of, drain, send
-from hftcore.errors import CutOff, NoAnswer, VenueRefused
+from hftcore.errors import CutOff, NoAnswer
 from hftcore.limits import MAX_ACCOUNTS
 from hftcore.messages import (
     CUT_INCARNATION,
@@ -43,10 +46,8 @@ from hftcore.messages import (
     GATEWAY_WORDS,
     INCARNATION,
     INGRESS_SEQUENCE,
-    PARTY,
     SESSION,
     CommandKind,
-    EventKind,
 )
 from hftcore.ops.gateway_slots import take_slot
 from hftcore.ops.memory import VenueMemory
@@ -54,7 +55,7 @@ from hftcore.ops.venue_file import VenueRecord, attached, role_lock
 from hftcore.orders import stamped
 from ipc.errors import RegionRefused
 from ipc.liveness import RoleLock, holder_pid
-from ipc.ring import CLAIMED, NOT_GATING, place_cursor, resume_writer
+from ipc.ring import NOT_GATING, place_cursor, resume_writer
 from ipc.wait import (
     ASLEEP,
     IDLE_POLLS,
@@ -139,7 +140,7 @@ class Session:
         Parameters
         ----------
         accounts : sequence of int
-            Whose reports come here; a later session of an account takes them over.
+            Whose reports come here; those of an account go to every session that attached to it.
         gateway : int, optional
             The slot to take; default: the first free one.
         name : str
@@ -147,8 +148,10 @@ class Session:
 
         Raises
         ------
+        OrderRefused
+            An account has no number that the venue takes.
         VenueRefused
-            No such venue is up, no slot is free, or an account can't be attached.
+            No such venue is up, or no slot is free.
         NoAnswer
             The venue doesn't answer in time.
         """
@@ -177,12 +180,12 @@ class Session:
         cells[INCARNATION] += 1
         self.incarnation = int(cells[INCARNATION])
         self.sent = 0
-        while True:
-            # a reporter that still writes for the one before us may pass what we chose
-            begin = reports.position
-            place_cursor(reports.cells, 0, begin)
-            if int(reports.cells[CLAIMED]) <= begin + reports.capacity:
-                break
+        # the reporter may still write for the one before us, up to where it last knew of room: a
+        # lap from the cursor, which was never given up; so it must not go back, were it by a record
+        begin, standing = reports.position, reports.cursor(0)
+        if standing != NOT_GATING:
+            begin = max(begin, standing)
+        place_cursor(reports.cells, 0, begin)
         self.rings.state["event_position"] = begin
         for account in self.accounts:
             self._send_session(CommandKind.SESSION_ATTACH, account)
@@ -212,13 +215,6 @@ class Session:
                 if kind == echo and ours:
                     left.discard(int(head["account_id"]))
                     self.attach_sequence = int(head["sequence"])
-                elif kind == EventKind.REJECTED and _answers_attach(row):
-                    raise VenueRefused(
-                        "the venue does not let this client in",
-                        expected="accounts that may trade here",
-                        found=f"a refusal of one of {', '.join(map(str, self.accounts))}",
-                        where=self.where,
-                    )
                 elif len(left) < len(self.accounts):
                     early.append(row.copy())
         self._early = early
@@ -271,8 +267,11 @@ class Session:
             return early
         self.rings.state["logged"] = 0
         count = int(drain(self.rings, self._log))
-        if count == 0:
-            self.check()
+        if count == 0 and self.is_cut:
+            # more may have been published between the look and the cut; after it nothing is
+            count = int(drain(self.rings, self._log))
+            if count == 0:
+                self.check()
         return self._log[:count]
 
     def wait(self, deadline: float, what: str = "answering") -> NDArray[np.int64]:
@@ -373,7 +372,7 @@ class Session:
             self._let_go()
 
     def _let_go(self) -> None:
-        place_cursor(self._reports.cells, 0, NOT_GATING)
+        # the cursor stays: a detach that was not answered leaves a reporter that still writes
         self._lock.release()
         self.memory.close()
 
@@ -387,7 +386,3 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _answers_attach(row: NDArray[np.int64]) -> bool:
-    return bool(row[8:].view(PARTY)[0]["command_kind"] == CommandKind.SESSION_ATTACH)

@@ -24,7 +24,7 @@ LONGER_FILES = {
     "hftcore/messages.py": 800,  # the one place that states every layout
     "perf/workloads.py": 500,  # a workload and what it draws from are read together
     "tests/reference/book.py": 500,  # the reference model, to be read from top to bottom
-    "tests/reference/gate.py": 500,  # likewise
+    "tests/reference/gate.py": 560,  # likewise
     # a little over the bound, to be divided when they are next worked on
     "hftcore/exchange.py": 450,
     "hftcore/ops/replay.py": 450,

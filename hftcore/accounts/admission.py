@@ -24,7 +24,7 @@ from hftcore.accounts.gate import (
     note_rules,
 )
 from hftcore.limits import MAX_ACCOUNTS
-from hftcore.messages import CommandKind, Flags, RejectReason
+from hftcore.messages import CommandKind, Flags, RejectReason, Side
 from ipc.kernel import kernel
 
 PASSED, REFUSED, REPEATED, FORBIDDEN = range(4)
@@ -43,6 +43,8 @@ _INSTRUMENT_RULES = int(CommandKind.INSTRUMENT_RULES)
 _TRADE_BUST = int(CommandKind.TRADE_BUST)
 _SESSION_ATTACH = int(CommandKind.SESSION_ATTACH)
 _SESSION_DETACH = int(CommandKind.SESSION_DETACH)
+_SELL = int(Side.SELL)
+_BAD_SIDE = int(RejectReason.BAD_SIDE)
 _UNKNOWN_ACCOUNT = int(RejectReason.UNKNOWN_ACCOUNT)
 _FLAGS_OF_EVENTS = (0xFF & ~int(Flags.TWO_SLOTS | Flags.LINKED)) << 8
 _GATEWAY_SHIFT, _REASON_SHIFT = 48, 48
@@ -81,6 +83,9 @@ def admit(
         return forbid(words, first, gateway)
     if slots == 2:
         stamp_gateway(words, first + _WORDS + 6, gateway)
+        words[np.uintp(first + _WORDS + 7)] &= 0xFFFFFFFF  # fee rates, until accounts have them
+    if kind == _NEW_ORDER:
+        words[np.uintp(first + 6)] &= 0xFFFFFFFF  # trade_group, likewise
     reason = judge(gate, words, first, name, settled, sequence)
     if reason == ANSWERED:
         return REPEATED
@@ -115,6 +120,8 @@ def admit_rare(
         words[np.uintp(first + 7)] &= 0xFF_FFFFFFFF
         if account >= MAX_ACCOUNTS or (account == 0 and gateway != VENUE):
             return refuse(words, first, _UNKNOWN_ACCOUNT)
+        if (words[np.uintp(first + 7)] >> 32) & 0xFF > _SELL:
+            return refuse(words, first, _BAD_SIDE)
         begin_expansion(expansion, gate.known, words, first)
         return PASSED
     if (kind == _SESSION_ATTACH or kind == _SESSION_DETACH) and slots == 1:

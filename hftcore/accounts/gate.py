@@ -37,6 +37,7 @@ from hftcore.messages import (
     OrderStatus,
     OrderType,
     RejectReason,
+    StpMode,
     TimeInForce,
 )
 from ipc.intrinsics import mix64, multiply_add_wrapping
@@ -71,6 +72,9 @@ _REPLAY_ADD = int(ExecFlags.REPLAY_ADD)
 _TWO_SLOTS = int(Flags.TWO_SLOTS) << 8
 _LAST_TYPE = int(max(OrderType))
 _LAST_TIF = int(max(TimeInForce))
+_LIMIT = int(OrderType.LIMIT)
+_GTC = int(TimeInForce.GTC)
+_NO_PREVENTION = int(StpMode.NONE)
 _PENDING = int(OrderStatus.PENDING)
 _NEW = int(OrderStatus.NEW)
 _PARTIALLY_FILLED = int(OrderStatus.PARTIALLY_FILLED)
@@ -104,13 +108,16 @@ class Gate(NamedTuple):
     rules : RULE[MAX_INSTRUMENTS]
         By instrument_id.
     known : KnownOrders
+    allow_replay : int64[1]
+        1: REPLAY_ADD is understood.
     """
 
     rules: NDArray[Any]
     known: KnownOrders
+    allow_replay: NDArray[np.int64]
 
 
-def gate_of(open_orders: int, window: int = DEFAULT_WINDOW) -> Gate:
+def gate_of(open_orders: int, window: int = DEFAULT_WINDOW, *, allow_replay: bool = False) -> Gate:
     """Make a gate that knows no instrument yet.
 
     Parameters
@@ -119,8 +126,14 @@ def gate_of(open_orders: int, window: int = DEFAULT_WINDOW) -> Gate:
         Orders that can be open or in flight at once.
     window : int
         Ended orders that are remembered for their client_order_id.
+    allow_replay : bool
+        Whether recordings may be replayed (REPLAY_ADD).
     """
-    return Gate(np.zeros(MAX_INSTRUMENTS, RULE), known_orders_of(open_orders, window))
+    return Gate(
+        np.zeros(MAX_INSTRUMENTS, RULE),
+        known_orders_of(open_orders, window),
+        np.array([allow_replay], np.int64),
+    )
 
 
 @kernel(inline=True)
@@ -189,7 +202,11 @@ def judge_new(
     if (types >> order_type) & (tifs >> time_in_force) & 1 == 0:
         return _PROFILE
     exec_flags = (words[np.uintp(first + JUDGED)] >> _FLAGS_SHIFT) & 0xFFFF
-    if exec_flags & ~(_REPLAY_ADD | _HAS_NAME):
+    if exec_flags & ~(_REPLAY_ADD | _HAS_NAME) or (detail >> 24) & 0xFF > _NO_PREVENTION:
+        return _PROFILE
+    if time_in_force == _GTC and order_type != _LIMIT:
+        return _BAD_TIME_IN_FORCE
+    if exec_flags & _REPLAY_ADD and (time_in_force != _GTC or gate.allow_replay[0] == 0):
         return _PROFILE
     if side < 1 or side > 2:
         return _BAD_SIDE
@@ -310,6 +327,9 @@ def answer_query(gate: Gate, words: Any, first: int, name: int, settled: int) ->
         found = find_name(gate.known, name, account) if name != 0 else np.int64(0)
         slot = np.int64(gate.known.names[np.uintp(found)]["slot"]) if found != 0 else np.int64(0)
     if slot == 0 or np.int64(gate.known.orders[np.uintp(slot)]["account_id"]) != account:
+        words[np.uintp(first + PRICE)] = 0  # what the gate stamps is not the sender's to say
+        words[np.uintp(first + QTY)] = 0
+        words[np.uintp(first + JUDGED)] = exec_flags << _FLAGS_SHIFT
         return _UNKNOWN_ORDER
     write_status(gate.known, words, first, slot, settled, exec_flags & _BY_NAME)
     return ANSWERED

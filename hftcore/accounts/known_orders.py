@@ -32,7 +32,8 @@ KNOWN_ORDER = np.dtype(
         ("order_id", "<i8"),  # 0: the slot is free
         ("cum_qty", "<i8"),  # lots filled, as settled
         ("leaves_qty", "<i8"),  # lots left, as settled
-        ("reserved", "<i8"),  # the hold of a later ledger
+        ("name_count", "<u4"),  # names it has, at most MAX_NAMES_AN_ORDER
+        ("reserved", "<u4"),
         ("account_id", "<u4"),
         ("session_id", "<u4"),
         ("next", "<u4"),  # slot behind: on the list of open orders, in the queue of ended ones
@@ -243,6 +244,7 @@ def enter_known(
     order["previous"] = tail
     order["chain"] = heads[bucket]
     order["first_name"] = 0
+    order["name_count"] = 0
     order["ended_s"] = 0
     order["instrument_id"] = instrument_id
     order["side"] = side
@@ -323,6 +325,13 @@ def forget_expired(known: KnownOrders, now_s: int, budget: int) -> int:
         forget_oldest(known)
         done += 1
     return done
+
+
+@kernel
+def known_for_s(known: KnownOrders, now_s: int) -> int:
+    """Return how many seconds ago the order ended that ended first, 0 when none has."""
+    oldest = known.orders[np.uintp(known.table[0]["ended_head"])]
+    return now_s - np.int64(oldest["ended_s"]) if known.table[0]["ended_head"] != 0 else np.int64(0)
 
 
 @kernel(inline=True)

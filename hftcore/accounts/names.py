@@ -33,6 +33,8 @@ NAME = np.dtype(
 )
 assert NAME.itemsize == 32
 KEY_WORDS = 8
+MAX_NAMES_AN_ORDER = 64
+"""Of an order with more, the oldest is forgotten: nobody can use up the names of all."""
 NUMBER_BITS = 25
 MAX_NUMBER = (1 << NUMBER_BITS) - 1
 _BLOOM = 0xFFFFFFFF & ~MAX_NUMBER
@@ -91,6 +93,9 @@ def enter_name(
 ) -> None:
     """Give an order a name, the newest of those it has."""
     table = known.table[0]
+    order = known.orders[np.uintp(slot)]
+    if order["name_count"] >= MAX_NAMES_AN_ORDER:
+        drop_oldest_name(known, slot)
     number = table["free_name"]
     if number != 0:
         table["free_name"] = np.int64(known.names[np.uintp(number)]["next"])
@@ -101,7 +106,6 @@ def enter_name(
     heads = known.name_heads
     bucket = np.uintp(name_hash_ & (len(heads) - 1))
     name = known.names[np.uintp(number)]
-    order = known.orders[np.uintp(slot)]
     name["hash"] = name_hash_
     name["slot"] = slot
     head = np.int64(heads[bucket])
@@ -112,6 +116,7 @@ def enter_name(
     name["brought_by"] = sequence & 0xFFFFFFFF
     heads[bucket] = number | (head & _BLOOM) | bloom_bit(name_hash_)
     order["first_name"] = number
+    order["name_count"] += np.uint32(1)
     table["name_count"] += 1
 
 
@@ -127,7 +132,17 @@ def drop_name(known: Any, name: int) -> None:
         while np.int64(known.names[np.uintp(at)]["next"]) != name:
             at = np.int64(known.names[np.uintp(at)]["next"])
         known.names[np.uintp(at)]["next"] = behind
+    order["name_count"] -= np.uint32(1)
     free_name(known, name)
+
+
+@kernel
+def drop_oldest_name(known: Any, slot: int) -> None:
+    """Take its oldest name away from an order that has several."""
+    name = np.int64(known.orders[np.uintp(slot)]["first_name"])
+    while known.names[np.uintp(name)]["next"] != 0:
+        name = np.int64(known.names[np.uintp(name)]["next"])
+    drop_name(known, name)
 
 
 @kernel

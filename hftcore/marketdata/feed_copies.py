@@ -3,7 +3,7 @@
 The feed stands still while a book is copied (0.3 s for a million orders), so whoever asks for
 snapshots without end could stop the venue. A copy is therefore followed by ten times as long
 without another: who asks meanwhile gets the copy that there is if it is new enough for the frames
-that he has kept, or waits. Comes after `feed_protocol`; before `feed_server`.
+that he has kept, or waits. Comes after `feed_protocol`; before `feed_replies`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,6 @@ class Copy:
     feed_sequence: int
     orders: NDArray[np.int64]
     made_ns: int
-
-
-@dataclass
-class Reply:
-    """A snapshot that is being sent."""
-
-    identity: bytes
-    request_id: int
-    instrument_id: int
-    copy: Copy
-    sent: int = 0
-    """Words of the orders that are on their way."""
-    moved_ns: int = 0
-    """When a chunk was taken last, on the monotonic clock."""
 
 
 class Copies:

@@ -1,13 +1,15 @@
-"""The feed's sockets: frames out on XPUB, snapshots on request, heartbeats when nothing happens.
+"""The feed's sockets: frames out on PUB, snapshots on request, heartbeats when nothing happens.
 
 One thread owns all of it and turns `run_slice`: the compiled poll as long as there are events,
-then, at most once a millisecond, what may be done in Python: new subscriptions, requests, chunks of
-snapshots, heartbeats. Between two slices nothing is held that could stop the venue.
+then, at most once a millisecond, what may be done in Python: requests, chunks of snapshots,
+heartbeats. Each of them is bounded, whatever clients send. Between two slices nothing is held that
+could stop the venue.
 
 **A slow subscriber never stops the venue**: by default the socket drops what a subscriber has no
-room for (SEND_HWM frames each), as a PUB socket does. It costs that subscriber alone a gap, which
-it sees by the frames' sequences and mends by a snapshot. With `lossless` (XPUB_NODROP) the
-publisher waits for the slowest subscriber instead and, gating the event rings, the matchers wait
+room for (SEND_HWM frames each): it is a PUB socket, which also throws away, uncounted, whatever
+clients send upstream. An XPUB would keep that in memory until it is read, without bound. It costs that subscriber alone a gap, which
+it sees by the frames' sequences and mends by a snapshot. With `lossless` (an XPUB
+with XPUB_NODROP, which counts its subscriptions) the publisher waits for the slowest subscriber instead and, gating the event rings, the matchers wait
 too: right for a benchmark or a test that counts every update, wrong for a venue, where any client
 that connects and stops reading would hold up trading.
 

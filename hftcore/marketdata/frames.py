@@ -3,9 +3,9 @@
 `receive` takes what has arrived, frame by frame, and goes on as long as each frame is the next one
 of its instrument. At the first that is anything else (a gap, another start of the venue, an
 instrument that waits for its snapshot) it returns, with the frame still in place, and `subscriber`
-decides. A frame is applied as a whole by one call; nothing of it is believed before its size,
-topic, start and first feed_sequence have been checked, and an update that does not fit the book
-stops it.
+decides. A frame is applied as a whole by one call; nothing of it is believed before its size and
+topic, the instrument and number of each update, its start and its first feed_sequence have been
+checked, and an update that does not fit the book stops it.
 
 Comes after `l3_book`, `zmq_calls`; before `subscriber`, and the subscribers of benchmarks.
 """
@@ -117,6 +117,13 @@ def apply_frame(follower: Follower, words: Any, size: int) -> int:
     link = follower.links[np.uintp(instrument_id)]
     if link["followed"] == 0:
         return TAKEN
+    first = words[3]
+    for number in range(updates):
+        at = (1 + number) * _WORDS
+        if (words[np.uintp(at + 1)] >> 16) & 0xFFFF != instrument_id:
+            return MALFORMED
+        if words[np.uintp(at + 4)] != first + number:
+            return MALFORMED
     link["heard"] += 1
     link["sent_ns"] = words[6]
     if words[2] != link["start_id"] or words[1] != link["epoch"]:
@@ -125,16 +132,12 @@ def apply_frame(follower: Follower, words: Any, size: int) -> int:
         return WAITING
     book = follower.books.books[np.uintp(instrument_id)]
     expected = book["feed_sequence"] + 1
-    first = words[3]
     if first > expected or words[4] >= expected:
         return GAP
     tally[FRAMES] += 1
     # what a snapshot already held is passed over
     for number in range(max(expected - first, 0), updates):
-        at = (1 + number) * _WORDS
-        if (words[np.uintp(at + 1)] >> 16) & 0xFFFF != instrument_id:
-            return MALFORMED
-        status = apply_update(follower.books, words, at)
+        status = apply_update(follower.books, words, (1 + number) * _WORDS)
         if status != APPLIED:
             tally[STATUS] = status
             return REFUSED
@@ -151,7 +154,8 @@ def receive(follower: Follower, socket: int, budget: int) -> tuple[int, int]:
     -------
     (outcome, size)
         TAKEN: the budget is used up. Otherwise what happened to the last frame, which lies in
-        `follower.frame` with this size; NOTHING when no further one is there.
+        `follower.frame` with this size; NOTHING when no further one is there. With SOCKET_FAILED
+        the size is the errno.
     """
     frame = follower.frame
     for _ in range(budget):
@@ -160,8 +164,8 @@ def receive(follower: Follower, socket: int, budget: int) -> tuple[int, int]:
             error = zmq_errno()
             if error == INTERRUPTED:
                 continue
-            return (NOTHING if error == AGAIN else SOCKET_FAILED), 0
+            return (NOTHING if error == AGAIN else SOCKET_FAILED), np.int64(error)
         outcome = apply_frame(follower, frame, np.int64(size))
         if outcome != TAKEN:
             return outcome, np.int64(size)
-    return TAKEN, 0
+    return TAKEN, np.int64(0)

@@ -8,9 +8,10 @@ for a snapshot of each book, keeps the frames that arrive meanwhile, and joins t
 feed_sequence. A gap, an update that does not fit, or another start of the venue makes a book not
 right at once, and the same path leads back.
 
-**What right means**: the book is exactly the venue's at `feed_sequence`, and the feed has been
-heard from lately (a heartbeat counts, and tells if the tail of a burst was lost). A book that may
-be wrong says that it is not right, so whoever trades by it asks `is_right` first.
+**What right means**: the book is exactly the venue's at `feed_sequence`, no frame has told of a
+newer update, and the feed has been heard from lately (a heartbeat counts, and tells if the tail of
+a burst was lost). A book that may be wrong says that it is not right, so whoever trades by it asks
+`is_right` first. A snapshot older than what the venue has told is not put in place.
 
 Single-threaded: everything happens within `poll`. Comes after `frames`, `questions`, `feed_book`.
 """
@@ -43,8 +44,6 @@ from hftcore.marketdata.questions import RETRY_NS, Counts, Questions, Recovery
 from hftcore.matching.state_hash import feed_hash
 from hftcore.messages import EVENT, SLOT_BYTES
 
-MAX_KEPT = 4_096
-"""Frames kept for a book that waits for its snapshot; beyond, it starts again."""
 RECEIVE_HWM = 100_000
 FRAMES_A_CALL = 256
 _WORDS = SLOT_BYTES // 8
@@ -126,7 +125,8 @@ class Subscriber:
         frames_heard, heard_ns = self._heard.get(instrument_id, (0, 0))
         if int(link["heard"]) != frames_heard:  # within a callback: heard since the last look
             heard_ns = time.monotonic_ns()
-        return bool(link["synced"]) and time.monotonic_ns() - heard_ns < self._silence_ns
+        known = bool(link["synced"]) and instrument_id not in self._recoveries
+        return known and time.monotonic_ns() - heard_ns < self._silence_ns
 
     def book(self, symbol: str, depth: int = 10) -> FeedBook:
         """Return the best levels of a book, and whether it is right."""
@@ -260,35 +260,38 @@ class Subscriber:
 
     def _mend(self, outcome: int, words: NDArray[np.int64], size: int) -> None:
         """Deal with a frame that could not be applied."""
-        if outcome in (frames.MALFORMED, frames.SOCKET_FAILED):
+        if outcome == frames.SOCKET_FAILED:
+            raise SubscriberRefused(
+                "the feed can't be received any more",
+                expected="a socket that receives",
+                found=f"errno {size}: {zmq.strerror(size)}",
+                remedy="make another Subscriber; this one's sockets are of no use",
+            )
+        if outcome == frames.MALFORMED:
             self._lost["malformed"] += 1
             return
-        instrument_id = (int(words[0]) >> 16) & 0xFFFF
-        if outcome == frames.OTHER_START and (int(words[2]), int(words[1])) != (
-            self.start_id,
-            self.epoch,
-        ):
-            if not self._questions.waits_for_instruments:
-                self._lost["starts"] += 1
-            self._questions.ask_instruments()
-            self._lose(instrument_id)
-            return
-        if outcome == frames.GAP:
+        if outcome == frames.OTHER_START:
+            if (int(words[2]), int(words[1])) != (self.start_id, self.epoch):
+                if not self._questions.waits_for_instruments:
+                    self._lost["starts"] += 1
+                self._questions.ask_instruments()
+        elif outcome == frames.GAP:
             self._lost["gaps"] += 1
-        if outcome == frames.REFUSED:
+        elif outcome == frames.REFUSED:
             self._lost["refused"] += 1
+        instrument_id = (int(words[0]) >> 16) & 0xFFFF
         recovery = self._recoveries.get(instrument_id) or self._lose(instrument_id)
-        if outcome != frames.REFUSED and (int(words[0]) >> 32) & 0xFFFFFFFF:
-            recovery.kept.append(words[: size // 8].copy())
-            if len(recovery.kept) > MAX_KEPT:
-                self._lose(instrument_id)
+        recovery.hear(words[: size // 8], keep=outcome != frames.REFUSED)
 
     def _lose(self, instrument_id: int) -> Recovery:
         """Note that a book may be wrong from now on, and begin again."""
         assert self._follower is not None
-        self._follower.links["synced"][instrument_id] = 0
-        self._recoveries[instrument_id] = Recovery()
-        return self._recoveries[instrument_id]
+        link = self._follower.links[instrument_id]
+        link["synced"] = 0
+        own = int(self._follower.books.books["feed_sequence"][instrument_id])
+        recovery = Recovery((int(link["start_id"]), int(link["epoch"])), own)
+        self._recoveries[instrument_id] = recovery
+        return recovery
 
     # -- requests and replies -------------------------------------------------------------------
 
@@ -331,9 +334,12 @@ class Subscriber:
         assert self._follower is not None
         for instrument_id in self._ids:
             link = self._follower.links[instrument_id]
-            if (int(link["start_id"]), int(link["epoch"])) != (self.start_id, self.epoch):
-                link["start_id"], link["epoch"] = self.start_id, self.epoch
-                self._lose(instrument_id)
+            start = self.start_id, self.epoch
+            if (int(link["start_id"]), int(link["epoch"])) != start:
+                link["start_id"], link["epoch"], link["synced"] = *start, 0
+                recovery = self._recoveries.get(instrument_id)
+                if recovery is None or recovery.start != start:
+                    self._recoveries[instrument_id] = Recovery(start)
 
     def _make_books(self) -> None:
         """Make empty books for the instruments, and subscribe to them."""
@@ -344,7 +350,7 @@ class Subscriber:
         self._follower = follower_of(books_of([each.limits for each in self.instruments.values()]))
         self._ids = {each.instrument_id: symbol for symbol, each in self.instruments.items()}
         self._heard.clear()
-        self._recoveries.clear()
+        self._recoveries = {n: one for n, one in self._recoveries.items() if n in self._ids}
         for instrument_id in self._ids:
             self._follower.links["followed"][instrument_id] = 1
             self._sub.subscribe(_topic(instrument_id))
@@ -361,24 +367,32 @@ class Subscriber:
         """Make a book of a snapshot and of the frames that came meanwhile."""
         follower, instrument_id = self._follower, reply.instrument_id
         assert follower is not None
+        if reply.feed_sequence < recovery.least:  # what is between the two was missed
+            self._lost["gaps"] += 1
+            recovery.ask_again(at_once=reply.feed_sequence >= recovery.asked_least)
+            return
         clear_book(follower.books, instrument_id)
         for chunk in recovery.chunks:
             words = np.frombuffer(chunk, np.int64)
             if rest_all(follower.books, instrument_id, words, 0, len(words) // _WORDS) != APPLIED:
                 self._lost["refused"] += 1
-                recovery.request_id = 0
+                clear_book(follower.books, instrument_id)
+                recovery.ask_again(at_once=False)
                 return
         place_book(follower.books, instrument_id, reply.feed_sequence)
+        recovery.chunks = []
         follower.links["synced"][instrument_id] = 1
-        del self._recoveries[instrument_id]
         self._lost["snapshots"] += 1
-        while recovery.kept:
-            words = recovery.kept.popleft()
+        while recovery.kept:  # it is not right before it is as far as it heard that the venue is
+            words = recovery.oldest()
             outcome = int(apply_frame(follower, words, words.nbytes))
-            if outcome == frames.TAKEN:
-                self._tell(words)
-            elif outcome != frames.OTHER_START:
+            if outcome != frames.TAKEN:
+                follower.links["synced"][instrument_id] = 0
+                recovery.ask_again(at_once=True)
                 self._mend(outcome, words, words.nbytes)
+                return
+            self._tell(words)
+        del self._recoveries[instrument_id]
 
 
 def _topic(instrument_id: int) -> bytes:

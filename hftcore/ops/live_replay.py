@@ -10,8 +10,9 @@ recorded, at a number that many times as fast, at "max" as fast as the venue tak
 the sending was is told, so that nobody takes a loaded machine's replay for an exact one.
 
 An order's id is the sequence of its command, and rows name orders by it: so they are made when the
-session is attached and the next sequence is known, and nobody else may send to this venue (each
-answer's sequence is checked). All rows are in memory before the first is sent.
+session is attached and the next sequence is known, and nobody else may send to this venue: the n-th
+answer must have the n-th sequence from there on, or the replay is refused. All rows are in memory
+before the first is sent.
 
 With --verify three books must agree with the matchers' for every instrument: the recording's at its
 end (levels), the subscriber's and `Exchange`'s (hash of every order in its place). Comes after
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hftcore.errors import UsageRefused
+from hftcore.errors import UsageRefused, VenueRefused
 from hftcore.exchange import Exchange
 from hftcore.instruments import Instrument
 from hftcore.marketdata.conversion import AGGRESSOR_ACCOUNT, RESTING_ACCOUNT
@@ -145,8 +146,7 @@ def send_rows(
         reports = session.take()
         if len(reports):
             counts += np.bincount(reports[:, 1] & 0xFF, minlength=256)
-            answers = reports[(reports[:, 1] >> 8) & Flags.ANSWER != 0, 2]
-            newest = max(newest, int(answers.max(initial=newest)))
+            newest = _answered_up_to(session, reports, newest)
         if taken or len(reports):
             deadline = time.monotonic() + ANSWER_S
             if progress is not None:
@@ -166,6 +166,29 @@ def send_rows(
     return Sent(answered, counts, seconds, late, problem)
 
 
+def _answered_up_to(session: Session, reports: NDArray[np.int64], newest: int) -> int:
+    """Return the sequence of the newest answer, each of which is the one after that before it.
+
+    Raises
+    ------
+    VenueRefused
+        Another sequence comes next: somebody else sent, and the rows name other orders.
+    """
+    answers = reports[(reports[:, 1] >> 8) & Flags.ANSWER != 0, 2]
+    steps = np.diff(answers, prepend=newest)
+    strays = np.flatnonzero((steps != 0) & (steps != 1))
+    if len(strays):
+        found = int(answers[strays[0]])
+        raise VenueRefused(
+            "somebody else sends to the venue of this replay: rows name orders by their sequence",
+            expected=f"the answer to sequence {found - int(steps[strays[0]]) + 1}",
+            found=f"that to sequence {found}",
+            where=session.where,
+            remedy="replay again, and let no other client attach to this venue",
+        )
+    return int(answers[-1]) if len(answers) else newest
+
+
 def replay_live(
     path: Path,
     recording_format: str,
@@ -182,7 +205,7 @@ def replay_live(
     RecordingRefused, UsageRefused, ConfigurationRefused
         The file, the format, the symbol or the speed can't be replayed.
     VenueRefused
-        The venue can't be started.
+        The venue can't be started, or somebody else sends to it.
     """
     factor = factor_of(speed)
     source = open_source(path, recording_format, instrument)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hftcore.messages import FEED_FRAME
 from hftcore.ops.decode import (
     STREAMS,
     Layouts,
@@ -86,10 +87,12 @@ class Printer:
 
 
 def explain_all(printer: Printer, stream: Stream | None) -> None:
-    """Explain every kind of one stream, or of both."""
+    """Explain every kind of one stream, or of both and the header of a feed's frame."""
     for each in [stream] if stream else STREAMS:
         for kind, layouts in all_layouts(each):
             printer.explain(name_of(each, kind), layouts)
+    if stream is None:
+        printer.explain("FEED_FRAME", (FEED_FRAME, None))
 
 
 def as_text(layout: np.dtype[Any], fields: dict[str, Value]) -> str:

@@ -126,7 +126,7 @@ def agents_of(memory: VenueMemory) -> dict[str, Any]:
         commands,
         events,
         matched,
-        gate=gate_of(open_orders_of(config), config.dup_window),
+        gate=gate_of(open_orders_of(config), config.dup_window, allow_replay=config.replay),
         positions=memory.positions(),
         counters=memory.counters("sequencer").words,
         state=memory.state("sequencer"),
@@ -135,6 +135,7 @@ def agents_of(memory: VenueMemory) -> dict[str, Any]:
     state = sequencer.state
     state["recorded_time"] = config.replay
     state["interval_ns"] = 0 if config.replay else TIME_INTERVAL_NS
+    state["due_ns"] = (1 << 63) - 1  # until the epoch is sequenced
     state["epoch"], state["start_id"] = FIRST_EPOCH, memory.start_id
     agents["sequencer"] = sequencer
     agents["reporter"] = reporter_of(

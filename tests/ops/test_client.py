@@ -12,6 +12,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -20,15 +21,19 @@ import numpy as np
 import pytest
 
 from hftcore import Exchange
+from hftcore import session as session_module
 from hftcore.client import Client
+from hftcore.engine.client import Client as Rings
+from hftcore.engine.client import drain
 from hftcore.errors import CutOff, NoAnswer, OrderRefused, VenueRefused
 from hftcore.instruments import Instrument
-from hftcore.messages import EventKind, Flags, OrderStatus, RejectReason
+from hftcore.messages import CommandKind, EventKind, Flags, OrderStatus, RejectReason
 from hftcore.ops.config import VenueConfig
 from hftcore.ops.launch import end, launch, running_venue
 from hftcore.ops.venue_file import VenueRecord, gateway_lock
 from hftcore.orders import new_order_row
 from hftcore.reports import Report
+from hftcore.session import Session
 from ipc.liveness import holder_alive
 from tests.conftest import MARK, SHARED
 from tests.processes import DEADLINE_S, ROOT, Children, poll_until, run_python
@@ -201,6 +206,73 @@ def test_a_client_that_does_not_read_is_cut_off_alone_and_goes_on_after_a_reconn
 def _read_to_the_end(client: Client, published: list[int]) -> None:
     while True:
         published.append(len(client.poll_rows()))
+
+
+def test_what_was_published_between_a_look_and_the_cut_is_still_read(
+    venue: VenueRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = fresh_account()
+    with connect(account) as client:
+        taking = client.session
+        rows = np.stack([row_of(account, "buy", "1.00")] * REPORT_SLOTS)
+        taking.try_send(rows)
+        poll_until(lambda: taking.is_cut, "the cut")
+        looks = 0
+
+        def too_early(rings: Rings, log: np.ndarray) -> int:
+            nonlocal looks
+            looks += 1
+            return 0 if looks == 1 else int(drain(rings, log))
+
+        monkeypatch.setattr(session_module, "drain", too_early)
+        assert len(taking.take()) > 0
+        with pytest.raises(CutOff):
+            _read_to_the_end(client, [])
+
+
+def test_a_session_is_not_lapped_by_what_still_comes_for_the_one_before_it(
+    venue: VenueRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, slot = fresh_account(), 3
+    with connect(account) as trader:
+        rows = np.stack([row_of(account, "buy", "1.00")] * 16)
+
+        def fill_the_ring() -> None:
+            before = trader.session.sent
+            while trader.session.sent < before + REPORT_SLOTS:
+                trader.send(rows)
+                poll_until(lambda: _read(trader, []), "the answers to a batch")
+
+        attach = Session._send_session
+
+        def later(session: Session, kind: CommandKind, of: int) -> None:
+            if kind == CommandKind.SESSION_DETACH:
+                return  # it is lost, so its echo never comes
+            fill_the_ring()
+            attach(session, kind, of)
+
+        first = connect(account, gateway=slot, timeout_s=0.2)
+        with _supervisor_stopped(venue):  # or it may be told in time that the first one is gone
+            with monkeypatch.context() as patch:
+                patch.setattr(Session, "_send_session", later)
+                first.close()
+                reports = trader.session.memory.reports(slot)
+                assert reports.cursor(0) <= reports.position, "it was not given up"
+                fill_the_ring()  # more than the reporter knew of room for
+                second = connect(account, gateway=slot)
+            with second:
+                report = second.submit("ABC/USD", "buy", price="1", qty=1)
+                assert report.order_status == OrderStatus.NEW
+                assert second.session.memory.reports(slot).position < 3 * REPORT_SLOTS
+
+
+@contextmanager
+def _supervisor_stopped(venue: VenueRecord) -> Iterator[None]:
+    os.kill(venue.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(venue.pid, signal.SIGCONT)
 
 
 def test_a_killed_clients_slot_is_free_at_once_and_the_next_one_goes_on(

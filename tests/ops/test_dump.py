@@ -15,6 +15,7 @@ from hftcore.errors import Refused, UsageRefused
 from hftcore.messages import (
     COMMANDS,
     EVENT,
+    FEED_FRAME,
     FILLS,
     MEANINGS,
     NEW_ORDER,
@@ -140,7 +141,13 @@ def test_every_field_of_every_layout_is_printed_with_its_name_and_value(
                     assert fields[field] != "", (name, field)
                 seen.add((layout, field))
     everything = {(layout, field) for layout, meanings in MEANINGS.items() for field in meanings}
-    assert seen == everything
+    # a frame of the feed is in no file: its header is explained only
+    assert seen == {(layout, field) for layout, field in everything if layout is not FEED_FRAME}
+    dump.main(None, explain=True, json=True)
+    explained = [
+        each for each in lines(capsys.readouterr().out) if each["explains"] == "FEED_FRAME"
+    ]
+    assert {each["field"] for each in explained} == set(FEED_FRAME.names or ())
 
 
 def test_no_enum_or_flag_of_the_layouts_is_printed_as_a_number() -> None:
@@ -382,6 +389,7 @@ def test_explain_without_a_file_prints_every_layout(capsys: pytest.CaptureFixtur
     assert {line["explains"] for line in printed} == {
         *(kind.name for kind in COMMANDS),
         *(kind.name for kind in messages.EVENTS),
+        "FEED_FRAME",
     }
     dump.main(None, explain=True, json=True, kind="events")
     assert "NEW_ORDER" not in {line["explains"] for line in lines(capsys.readouterr().out)}

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hftcore.errors import UsageRefused
+from hftcore.errors import UsageRefused, VenueRefused
 from hftcore.ops import live_replay
-from hftcore.ops.live_replay import LiveReport, as_text, factor_of, replay_live
+from hftcore.ops.launch import running_venue
+from hftcore.ops.live_replay import LiveReport, as_text, factor_of, replay_live, send_rows
+from hftcore.session import Session
 from tests.marketdata import recordings as recorded
-from tests.ops.venues import Place, hft
+from tests.ops.venues import Place, hft, orders
 
 CENT = 100
 
@@ -100,6 +102,23 @@ def test_an_exchange_that_played_something_else_fails_by_name(
     report = replayed(place, tmp_path, "max")
     assert any("TEST: the Exchange's book differs" in problem for problem in report.problems)
     assert report.agreed == ("OTHER",)
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_replay_to_which_somebody_else_sends_is_refused(place: Place, before: int) -> None:
+    rows = orders(8, 1)
+    with (
+        running_venue(place.config(replay=True), base=place.base),
+        Session.open(place.name, (1,), base=place.base) as ours,
+    ):
+        first = ours.attach_sequence + 1
+        if before:
+            assert send_rows(ours, rows[:before], 0.0, None).problem == ""
+            ours.attach_sequence += before
+        Session.open(place.name, (2,), base=place.base).close()
+        expected = rf"the answer to sequence {first + before}\b.*found that to sequence"
+        with pytest.raises(VenueRefused, match=f"somebody else sends.*{expected}"):
+            send_rows(ours, rows[before:], 0.0, None)
 
 
 @pytest.mark.parametrize(("speed", "factor"), [("max", 0), ("real", 1), ("10", 10), ("0.5x", 0.5)])

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from hftcore.accounts.expansion import LOOKS
+from hftcore.accounts.names import MAX_NAMES_AN_ORDER
 from hftcore.limits import MAX_ACCOUNTS, MAX_QTY, MAX_SLICE_IDS
 from hftcore.messages import (
     ECHO,
@@ -25,6 +26,7 @@ from hftcore.messages import (
     OrderType,
     RejectReason,
     Side,
+    StpMode,
     TimeInForce,
 )
 from tests.reference.codec import BODY_BEGIN, encode_command
@@ -124,8 +126,9 @@ def payload_of(command: NewOrder | OrderChange) -> object:
 class Gate:
     """Commands of gateways in, commands of the log out; events say what became of them."""
 
-    def __init__(self, most_known: int) -> None:
+    def __init__(self, most_known: int, allow_replay: bool = False) -> None:
         self.most_known = most_known
+        self.allow_replay = allow_replay
         """Orders that are known at once, and names: open ones and ended ones together."""
         self.rules: dict[int, Rule] = {}
         self.orders: dict[int, Known] = {}
@@ -150,6 +153,10 @@ class Gate:
         if isinstance(command, NewOrder) or (
             isinstance(command, OrderChange) and command.kind in CHANGES
         ):
+            # fee rates and the trade group come with accounts; nobody's own are taken
+            command = replace(command, origin=replace(command.origin, maker_rate=0, taker_rate=0))
+            if isinstance(command, NewOrder):
+                command = replace(command, trade_group=0)
             return self._judged(command, settled)
         if isinstance(command, StatusReport):
             return self._query(command, settled)
@@ -202,6 +209,13 @@ class Gate:
             return RejectReason.PROFILE
         if command.exec_flags & ~(ExecFlags.REPLAY_ADD | ExecFlags.HAS_CLIENT_ORDER_ID):
             return RejectReason.PROFILE
+        if command.stp_mode > StpMode.NONE:
+            return RejectReason.PROFILE
+        gtc = command.time_in_force == TimeInForce.GTC
+        if gtc and command.order_type != OrderType.LIMIT:
+            return RejectReason.BAD_TIME_IN_FORCE
+        if command.exec_flags & ExecFlags.REPLAY_ADD and not (gtc and self.allow_replay):
+            return RejectReason.PROFILE
         if command.side not in set(Side):
             return RejectReason.BAD_SIDE
         reason = rule.refusal(command.price, command.qty)
@@ -248,7 +262,10 @@ class Gate:
             found = self._named(command)
             order = self.orders[found.order_id] if found else None
         if order is None:
-            return replace(command, reject_reason=int(RejectReason.UNKNOWN_ORDER))
+            return replace(
+                command, cum_qty=0, leaves_qty=0, order_status=0,
+                reject_reason=int(RejectReason.UNKNOWN_ORDER),
+            )  # fmt: skip
         return status_of(order, command, settled, by_name)
 
     def _mass_cancel(self, command: MassCancel, gateway: int) -> Command:
@@ -258,6 +275,8 @@ class Gate:
         account = command.account_id
         if account >= MAX_ACCOUNTS or (account == 0 and gateway != VENUE):
             return replace(command, reject_reason=int(RejectReason.UNKNOWN_ACCOUNT))
+        if command.side > Side.SELL:
+            return replace(command, reject_reason=int(RejectReason.BAD_SIDE))
         assert self.expansion is None, "one mass cancel at a time"
         self.expansion = Expansion(command)
         return command
@@ -280,6 +299,9 @@ class Gate:
         return order if order and order.command.account_id == account_id else None
 
     def _name(self, command: NewOrder | OrderChange, order_id: int) -> None:
+        own = [key for key, name in self.names.items() if name.order_id == order_id]
+        if len(own) == MAX_NAMES_AN_ORDER:
+            del self.names[own[0]]
         key = command.account_id, command.origin.client_order_id
         self.names[key] = Name(order_id, payload_of(command), command.sequence)
 

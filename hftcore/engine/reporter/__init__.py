@@ -50,6 +50,7 @@ from ipc.kernel import kernel
 from ipc.merge import NO_STREAM, next_stream
 from ipc.ring import (
     CELL_WORDS,
+    CURSORS,
     POSITION,
     PREFETCH_AHEAD,
     claim,
@@ -59,7 +60,6 @@ from ipc.ring import (
     prefetch_slot,
     publish,
     release_up_to,
-    writable_until,
 )
 from ipc.ring import SLOT_WORDS as _WORDS
 from ipc.ring_table import words_at
@@ -217,9 +217,11 @@ def deliver(
     target = words_at(row["words"], row["slots"] * _WORDS)
     cells = words_at(row["cells"], CELL_WORDS)
     mask = row["slots"] - 1
-    begin = cells[POSITION]
+    begin = target_of["position"]
     if target_of["limit"] - begin < _ROOM:
-        target_of["limit"] = writable_until(cells)
+        # acquire: pairs with the client's `release_up_to`; no cursor lets it ahead of itself
+        cursor = load_acquire(cells, CURSORS)
+        target_of["limit"] = min(cursor, begin) + row["slots"]
         if target_of["limit"] - begin < _ROOM:
             cut_off(reporter, gateway, sequence)
             return
@@ -235,6 +237,7 @@ def deliver(
         for word in range(1, _WORDS):
             target[np.uintp(base + _WORDS + word)] = words[np.uintp(second + word)]
     publish(target, mask, begin, end)
+    target_of["position"] = end
     # release: pairs with whoever looks up where the writer is
     store_release(cells, POSITION, end)
     count(reporter.counters, REPORTS, 1)

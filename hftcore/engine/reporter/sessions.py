@@ -51,6 +51,7 @@ def note_sessions(reporter: Reporter, words: Any, first: int, head: int) -> None
     if account != 0 and reporter.routes[np.uintp(account)] & bit == 0:
         reporter.routes[np.uintp(account)] |= bit
         reporter.attached[np.uintp(gateway * MAX_ACCOUNTS + told["accounts"])] = account
+        reporter.places[np.uintp(gateway * MAX_ACCOUNTS + account)] = told["accounts"]
         told["accounts"] += 1
 
 
@@ -70,11 +71,13 @@ def detach(reporter: Reporter, gateway: int, account: int) -> None:
     """Take away the route from an account to a gateway."""
     told = reporter.gateways[np.uintp(gateway)]
     bit = np.int64(1) << gateway
+    if reporter.routes[np.uintp(account)] & bit == 0:
+        return
     reporter.routes[np.uintp(account)] &= ~bit
+    # the last of the list takes its place
     base = gateway * MAX_ACCOUNTS
-    for number in range(told["accounts"]):
-        if np.int64(reporter.attached[np.uintp(base + number)]) == account:
-            told["accounts"] -= 1
-            last = reporter.attached[np.uintp(base + told["accounts"])]
-            reporter.attached[np.uintp(base + number)] = last
-            return
+    place = np.int64(reporter.places[np.uintp(base + account)])
+    told["accounts"] -= 1
+    last = np.int64(reporter.attached[np.uintp(base + told["accounts"])])
+    reporter.attached[np.uintp(base + place)] = last
+    reporter.places[np.uintp(base + last)] = place

@@ -33,6 +33,8 @@ GATEWAY = np.dtype(
         ("incarnation", "<i8"),  # newest that has attached
         ("accounts", "<i8"),  # how many are in its list
         ("limit", "<i8"),  # up to here its ring is known to have room
+        ("position", "<i8"),  # of its next report; the ring's own cells its process may write
+        ("reserved", "<i8", (3,)),
     ]
 )
 COUNTERS = ("events", "reports", "concern nobody", "cut off", "lost to cut gateways")
@@ -56,6 +58,8 @@ class Reporter(NamedTuple):
         Bit g: the account has a session on gateway g.
     attached : uint32[MAX_GATEWAYS * MAX_ACCOUNTS]
         Lists of the accounts of each gateway, for taking their bits away.
+    places : uint32[MAX_GATEWAYS * MAX_ACCOUNTS]
+        Where in its gateway's list an account is.
     cells : int64[gateways * GATEWAY_WORDS]
         Shared; tells a gateway that it was cut off.
     positions : int64[POSITIONS_WORDS]
@@ -72,6 +76,7 @@ class Reporter(NamedTuple):
     gateways: NDArray[Any]
     routes: NDArray[np.int64]
     attached: NDArray[np.uint32]
+    places: NDArray[np.uint32]
     cells: NDArray[np.int64]
     positions: NDArray[np.int64]
     counters: NDArray[np.int64]
@@ -117,6 +122,8 @@ def reporter_of(
     state["reported_sequence"] = first_sequence - 1
     gateways = np.zeros(len(reports), GATEWAY)
     gateways["active"][0] = 1  # the venue's own
+    gateways["position"] = [ring.position for ring in reports]
+    pairs = MAX_GATEWAYS * MAX_ACCOUNTS
     return Reporter(
         state,
         commands.words,
@@ -126,7 +133,8 @@ def reporter_of(
         table_of(reports),
         gateways,
         private_memory("routes", np.dtype(np.int64), MAX_ACCOUNTS, True),
-        private_memory("attached", np.dtype(np.uint32), MAX_GATEWAYS * MAX_ACCOUNTS, True),
+        private_memory("attached", np.dtype(np.uint32), pairs, True),
+        private_memory("places", np.dtype(np.uint32), pairs, True),
         cells,
         positions,
         counters,

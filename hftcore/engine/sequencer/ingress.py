@@ -13,7 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from hftcore.accounts.admission import FORBIDDEN, PASSED, REPEATED, admit
+from hftcore.accounts.admission import (
+    FORBIDDEN,
+    FORBIDDEN_KIND,
+    PASSED,
+    REPEATED,
+    VENUE,
+    admit,
+)
 from hftcore.accounts.expansion import IDLE
 from hftcore.accounts.known_orders import foresee_known, foresee_slot
 from hftcore.accounts.names import foresee_name, name_hash
@@ -29,7 +36,7 @@ from hftcore.engine.sequencer.state import (
 )
 from hftcore.messages import MAX_SEQUENCE, CommandKind, ExecFlags, Flags
 from ipc.counters import count
-from ipc.intrinsics import store_release
+from ipc.intrinsics import pick, store_release
 from ipc.kernel import kernel
 from ipc.ring import (
     CELL_WORDS,
@@ -49,6 +56,8 @@ from ipc.ring_table import words_at
 _TWO_SLOTS = int(Flags.TWO_SLOTS)
 _NEW_ORDER = int(CommandKind.NEW_ORDER)
 _MASS_CANCEL = int(CommandKind.MASS_CANCEL)
+_GATEWAY_DOWN = int(CommandKind.GATEWAY_DOWN)
+_EPOCH = int(CommandKind.EPOCH)
 _NAMED = int(ExecFlags.HAS_CLIENT_ORDER_ID | ExecFlags.BY_CLIENT_ORDER_ID)
 
 
@@ -128,18 +137,16 @@ def look_ahead(
             name = name_hash(known.key, source, first + _WORDS, (head >> 32) & 0xFFFFFFFF)
             foresee_name(known, name)
         sequencer.hashes[np.uintp(found)] = name
+        sequencer.looked[np.uintp(found)] = (at << 1) | (slots - 1)
         foresee_known(known, source[np.uintp(first + 6)])
         prefetch_slot(sequencer.command_words, out_mask, out)
         prefetch_slot(sequencer.command_words, out_mask, out + 1)
         out = end_of_record(out_mask, out, slots)
         at += slots
         found += 1
-    at = position
-    for _ in range(found):
-        first = (at & mask) * _WORDS
-        head = source[np.uintp(first + 1)]
+    for each in range(found):
+        first = ((sequencer.looked[np.uintp(each)] >> 1) & mask) * _WORDS
         foresee_slot(known, source[np.uintp(first + 6)])
-        at += 2 if (head >> 8) & _TWO_SLOTS else 1
     return found, out - begin
 
 
@@ -158,20 +165,19 @@ def take_chunk(
     claim(cells, out + slots)
     taken = np.int64(0)
     while taken < found:
+        # where the first look found it: a gateway may write into its ring at any time
+        position = sequencer.looked[np.uintp(taken)] >> 1
+        record = (sequencer.looked[np.uintp(taken)] & 1) + 1
         first_word = (position & mask) * _WORDS
         head = source[np.uintp(first_word + 1)]
-        if is_pad(head, position, mask):
-            position += 1
-            continue
-        kind = head & 0xFF
-        if kind == _MASS_CANCEL and sequencer.expansion.state[0]["stage"] != IDLE:
-            break  # one at a time: this gateway waits, the others go on
+        if must_wait(sequencer, source, first_word, ring, head & 0xFF):
+            return finish_chunk(sequencer, out, taken, position, now)
         begin = out
-        record = np.int64(2) if (head >> 8) & _TWO_SLOTS else np.int64(1)
         if record == 2:
             out = padded(target, out_mask, out)
         base = (out & out_mask) * _WORDS
-        for word in range(1, _WORDS):
+        target[np.uintp(base + 1)] = whole_head(head, record)
+        for word in range(2, _WORDS):
             target[np.uintp(base + word)] = source[np.uintp(first_word + word)]
         if record == 2:
             for word in range(_WORDS + 1, 2 * _WORDS):
@@ -184,10 +190,59 @@ def take_chunk(
         state["next_sequence"] += 1
         position += record
         taken += 1
+    return finish_chunk(sequencer, out, taken, position, now)
+
+
+@kernel(inline=True)
+def finish_chunk(
+    sequencer: Sequencer, out: int, taken: int, position: int, now: int
+) -> tuple[int, int, int]:
+    """Say how far the command ring is written; return what `take_chunk` does."""
     # release: pairs with whoever looks up where the writer is
-    store_release(cells, POSITION, out)
+    store_release(sequencer.command_cells, POSITION, out)
     count(sequencer.counters, COMMANDS, taken)
     return taken, position, now
+
+
+@kernel(inline=True)
+def whole_head(head: int, record: int) -> int:
+    """Return a command's header with as many slots as were found, and never that of a pad."""
+    head = (head & ~np.int64(_TWO_SLOTS << 8)) | (_TWO_SLOTS << 8) * (record - 1)
+    return pick(head == 0, np.int64(FORBIDDEN_KIND), head)
+
+
+@kernel(inline=True)
+def must_wait(sequencer: Sequencer, source: Any, first_word: int, ring: int, kind: int) -> bool:
+    """Return whether a command can't be taken yet; its gateway waits, the others go on.
+
+    A mass cancel waits for the one before it. A GATEWAY_DOWN waits until what lay in the dead
+    gateway's ring has been taken: nothing of it may come after its end.
+    """
+    if kind == _MASS_CANCEL:
+        return sequencer.expansion.state[0]["stage"] != IDLE
+    if kind != _GATEWAY_DOWN or ring != VENUE:
+        return False
+    return not is_drained(sequencer, source[np.uintp(first_word + 6)] & 0xFFFF)
+
+
+@kernel
+def is_drained(sequencer: Sequencer, gateway: int) -> bool:
+    """Return whether all has been taken that a gateway's ring held when this was first asked.
+
+    A successor may write into it already; it can't have written more than a lap since.
+    """
+    state = sequencer.state[0]
+    if gateway >= len(sequencer.ingress):
+        return True
+    row = sequencer.ingress[np.uintp(gateway)]
+    position = sequencer.ingress_positions[np.uintp(gateway)]
+    words = words_at(row["words"], row["slots"] * _WORDS)
+    if state["awaited"] == 0:
+        state["awaited"] = position + row["slots"] + 1
+    if is_published(words, row["slots"] - 1, position) and position < state["awaited"] - 1:
+        return False
+    state["awaited"] = 0
+    return True
 
 
 @kernel(inline=True)
@@ -202,6 +257,11 @@ def stamp(
         return
     target[np.uintp(base + 2)] = sequence
     target[np.uintp(base + 3)] = now
+    if ring == VENUE and target[np.uintp(base + 1)] & 0xFF == _EPOCH:
+        # time commands begin behind it
+        state["epoch"] = target[np.uintp(base + 4)]
+        state["start_id"] = target[np.uintp(base + 7)]
+        state["due_ns"] = now
     verdict = admit(
         sequencer.gate, sequencer.expansion, target, base, record, ring, name,
         state["settled_sequence"], sequence,

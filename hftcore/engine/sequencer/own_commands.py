@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from hftcore.accounts.expansion import IDLE, is_slicing, next_slice, write_done
-from hftcore.accounts.known_orders import forget_expired
-from hftcore.engine.sequencer.state import CHUNK, COMMANDS, ROOM, SLICES, TIMES, Sequencer
+from hftcore.accounts.known_orders import forget_expired, known_for_s
+from hftcore.engine.sequencer.state import (
+    CHUNK,
+    COMMANDS,
+    KNOWN_FOR,
+    ROOM,
+    SLICES,
+    TIMES,
+    Sequencer,
+)
 from hftcore.messages import MAX_SEQUENCE, CommandKind, Flags
-from ipc.counters import count
+from ipc.counters import count, set_counter
 from ipc.intrinsics import store_release
 from ipc.kernel import kernel
 from ipc.ring import POSITION, claim, end_of_record, padded, publish, writable_until
@@ -47,7 +55,9 @@ def write_time(sequencer: Sequencer, now: int) -> int:
         return 0
     state["due_ns"] = own[6] + state["interval_ns"]
     count(sequencer.counters, TIMES, 1)
-    forget_expired(sequencer.gate.known, now // _NANOSECONDS, _FORGET)
+    now_s = now // _NANOSECONDS
+    forget_expired(sequencer.gate.known, now_s, _FORGET)
+    set_counter(sequencer.counters, KNOWN_FOR, known_for_s(sequencer.gate.known, now_s))
     return 1
 
 

@@ -33,16 +33,19 @@ SEQUENCING = np.dtype(
         ("start_id", "<i8"),
         ("first_ring", "<i8"),  # the ingress ring that the next poll begins with
         ("command_limit", "<i8"),  # up to here the command ring is known to have room
-        ("reserved", "<i8", (2,)),
+        ("awaited", "<i8"),  # a dead gateway's ring is drained here; position + 1, 0: none awaited
+        ("reserved", "<i8"),
     ]
 )
 
 COUNTERS = (
     "commands", "refused", "answered from the window", "forbidden", "events settled",
     "time commands", "mass cancel slices", "no room in the command ring",
+    "ended orders are known for, s",
 )  # fmt: skip
 (
     COMMANDS, REFUSED_COUNT, ANSWERED_COUNT, FORBIDDEN_COUNT, EVENTS, TIMES, SLICES, NO_ROOM,
+    KNOWN_FOR,
 ) = range(len(COUNTERS))  # fmt: skip
 
 CHUNK = 64
@@ -75,6 +78,8 @@ class Sequencer(NamedTuple):
         A command of the sequencer's own, before it is sequenced.
     hashes : int64[CHUNK]
         Hashed names of the chunk at hand.
+    looked : int64[CHUNK]
+        Where the first look found its commands: position << 1 | slots - 1.
     """
 
     state: NDArray[Any]
@@ -90,6 +95,7 @@ class Sequencer(NamedTuple):
     counters: NDArray[np.int64]
     own: NDArray[np.int64]
     hashes: NDArray[np.int64]
+    looked: NDArray[np.int64]
 
 
 def sequencer_of(
@@ -152,5 +158,6 @@ def sequencer_of(
         positions,
         counters,
         np.zeros(16, np.int64),
+        np.zeros(CHUNK, np.int64),
         np.zeros(CHUNK, np.int64),
     )
