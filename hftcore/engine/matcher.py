@@ -166,7 +166,7 @@ def poll(matcher: Matcher, budget: int) -> int:
     ahead = progress["live_orders"] >= FORESEE_FROM
     sequence = shard.matched[0]
     done = 0
-    seen = position  # up to here the slots are known to be published
+    seen = max(position, progress["seen_position"])  # up to here slots are known to be published
     while done < budget and is_published(inp.words, mask, position):
         slot = position & mask
         horizon = position + 2 * FAR + 1
@@ -198,6 +198,7 @@ def poll(matcher: Matcher, budget: int) -> int:
         sequence = max(sequence, command["sequence"])
         position += 2 if command["flags"] & _TWO_SLOTS else 1
     progress["command_position"] = position
+    progress["seen_position"] = seen
     # release: pairs with whoever settles; the events are published before their sequence is
     store_release(shard.matched, 0, sequence)
     # release: pairs with whoever looks up where the writer is

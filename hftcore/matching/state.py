@@ -93,7 +93,8 @@ PROGRESS = np.dtype(
         ("shard_count", "<i8"),  # shards of the venue
         ("next_order_id", "<i8"),  # at which an unfinished slice of a mass cancel goes on
         ("event_limit", "<i8"),  # up to here the event ring is known to have room
-        ("reserved", "<i8", (7,)),
+        ("seen_position", "<i8"),  # up to here the command ring's slots are known to be published
+        ("reserved", "<i8", (6,)),
     ]
 )
 
