@@ -55,7 +55,7 @@ from hftcore.ops.venue_file import VenueRecord, attached, role_lock
 from hftcore.orders import stamped
 from ipc.errors import RegionRefused
 from ipc.liveness import RoleLock, holder_pid
-from ipc.ring import NOT_GATING, place_cursor, resume_writer
+from ipc.ring import place_cursor, resume_writer
 from ipc.wait import (
     ASLEEP,
     IDLE_POLLS,
@@ -70,6 +70,8 @@ LIVENESS_S = 0.1
 """Between two looks whether the venue still lives, while waiting."""
 LOG_ROWS = 4_096
 """Reports read at a time."""
+RECORD_SLOTS = 3
+"""That one report takes at most: a pad and two."""
 
 _ATTACHED = ECHO + CommandKind.SESSION_ATTACH
 _DETACHED = ECHO + CommandKind.SESSION_DETACH
@@ -181,10 +183,11 @@ class Session:
         self.incarnation = int(cells[INCARNATION])
         self.sent = 0
         # the reporter may still write for the one before us, up to where it last knew of room: a
-        # lap from the cursor, which was never given up; so it must not go back, were it by a record
+        # lap from the cursor, which was never given up; so it must not go back, were it by the one
+        # record that is published before the writer says where it is
         begin, standing = reports.position, reports.cursor(0)
-        if standing != NOT_GATING:
-            begin = max(begin, standing)
+        if begin < standing <= begin + RECORD_SLOTS:
+            begin = standing
         place_cursor(reports.cells, 0, begin)
         self.rings.state["event_position"] = begin
         for account in self.accounts:

@@ -23,6 +23,7 @@ import numpy as np
 
 from hftcore.marketdata.feed_copies import Copies, Copy
 from hftcore.marketdata.feed_protocol import CHUNK_ORDERS, SnapshotReply, SnapshotRequest, encode
+from hftcore.marketdata.publisher_state import SNAPSHOTS_REFUSED, SNAPSHOTS_SENT
 from hftcore.messages import SLOT_BYTES
 
 MAX_OPEN = 16
@@ -66,15 +67,17 @@ class Replies:
     copies : Copies
     send : callable
         See Send.
+    count : callable
+        Counts a snapshot as SNAPSHOTS_SENT or SNAPSHOTS_REFUSED.
     start_id, epoch : int
         Of the venue; in every chunk.
     """
 
-    def __init__(self, copies: Copies, send: Send, start_id: int, epoch: int) -> None:
+    def __init__(
+        self, copies: Copies, send: Send, count: Callable[[int], None], start_id: int, epoch: int
+    ) -> None:
         self.copies = copies
-        self.sent = self.given_up = 0
-        """Snapshots, since the start."""
-        self._send = send
+        self._send, self._count = send, count
         self._start = start_id, epoch
         self._open: deque[Reply] = deque()
         self._waiting: dict[tuple[bytes, int], SnapshotRequest] = {}
@@ -133,7 +136,7 @@ class Replies:
             if stalled is not None:
                 self._open.remove(stalled)
                 of_one[stalled.identity] -= 1
-                self.given_up += 1
+                self._count(SNAPSHOTS_REFUSED)
             del self._waiting[identity, instrument_id]
             self._waiting_of[identity] -= 1
             if not self._waiting_of[identity]:
@@ -168,14 +171,14 @@ class Replies:
                 if number == 0:
                     reply.stalled_ns = reply.stalled_ns or now_ns
                 if sent is None or now_ns - (reply.stalled_ns or now_ns) > PATIENCE_NS:
-                    self.given_up += 1
+                    self._count(SNAPSHOTS_REFUSED)
                 else:
                     self._open.append(reply)
                 return number
             reply.sent += len(chunk)
             reply.stalled_ns = 0
             if reply.sent == len(orders):
-                self.sent += 1
+                self._count(SNAPSHOTS_SENT)
                 return number + 1
         self._open.append(reply)
         return CHUNKS_A_TURN

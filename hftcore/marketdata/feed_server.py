@@ -5,20 +5,20 @@ then, at most once a millisecond, what may be done in Python: requests, chunks o
 heartbeats. Each of them is bounded, whatever clients send. Between two slices nothing is held that
 could stop the venue.
 
-**A slow subscriber never stops the venue**: by default the socket drops what a subscriber has no
-room for (SEND_HWM frames each): it is a PUB socket, which also throws away, uncounted, whatever
-clients send upstream. An XPUB would keep that in memory until it is read, without bound. It costs that subscriber alone a gap, which
-it sees by the frames' sequences and mends by a snapshot. With `lossless` (an XPUB
-with XPUB_NODROP, which counts its subscriptions) the publisher waits for the slowest subscriber instead and, gating the event rings, the matchers wait
-too: right for a benchmark or a test that counts every update, wrong for a venue, where any client
-that connects and stops reading would hold up trading.
+**A slow subscriber never stops the venue**: by default the socket is a PUB, which drops what a
+subscriber has no room for (SEND_HWM frames each). It costs that subscriber alone a gap, which it
+sees by the frames' sequences and mends by a snapshot. A PUB also throws away what clients send
+upstream; an XPUB keeps it in memory until somebody reads it, however much that is. With `lossless`
+it is an XPUB with XPUB_NODROP: the publisher waits for the slowest subscriber instead and, gating
+the event rings, the matchers wait too: right for a benchmark or a test that counts every update,
+wrong for a venue, where any client that connects and stops reading would hold up trading.
 
-A snapshot is copied in one piece between two polls, so it is one moment's book, and sent in chunks;
-a reader that stalls loses its snapshot. The feed stands still while a book is copied, so copies may
-take a tenth of the time at most: who asks meanwhile gets the copy that there is, or waits.
+A snapshot is copied in one piece between two polls, so it is one moment's book, and sent in chunks
+(`feed_replies`). The feed stands still while a book is copied, so copies may take a tenth of the
+time at most: who asks meanwhile gets the copy that there is, or waits.
 
 Create it in the process that runs it: ZMQ's threads don't survive a fork. Comes after `publisher`,
-`feed_protocol`; before `ops`, which runs one in a worker of its own.
+`feed_replies`; before `ops`, which runs one in a worker of its own.
 """
 
 from __future__ import annotations
@@ -35,31 +35,28 @@ import zmq
 from numpy.typing import NDArray
 
 from hftcore.errors import ConfigurationRefused, Refused
-from hftcore.marketdata.feed_copies import Copies, Reply
+from hftcore.marketdata.feed_copies import Copies
 from hftcore.marketdata.feed_protocol import (
-    CHUNK_ORDERS,
     MAX_REQUEST_BYTES,
     FeedInstrument,
     InstrumentsReply,
     InstrumentsRequest,
     Refusal,
-    SnapshotReply,
-    SnapshotRequest,
     decode_request,
     encode,
 )
+from hftcore.marketdata.feed_replies import CHUNKS_A_TURN, Replies
 from hftcore.marketdata.l3_book import copied_orders
-from hftcore.marketdata.publisher import run, send_heartbeats
+from hftcore.marketdata.publisher import run, send_frame, send_heartbeats
 from hftcore.marketdata.publisher_state import (
     FAILURES,
+    L3,
     SNAPSHOTS_REFUSED,
-    SNAPSHOTS_SENT,
     SUBSCRIPTIONS,
     UPDATES_A_FRAME,
     Publisher,
     publisher_of,
 )
-from hftcore.messages import SLOT_BYTES
 from ipc.counters import COUNTER_WORDS
 from ipc.ring import Ring
 
@@ -73,14 +70,9 @@ BUDGET = 1_024
 """Events of a shard between two looks at the clock."""
 SERVICE_NS = 1_000_000
 """Between two looks at the sockets that Python serves."""
-MAX_REPLIES = 4
-"""Snapshots that are being sent at the same time; further requests wait."""
-PATIENCE_NS = 2_000_000_000
-"""How long a snapshot may make no progress before it is given up."""
-CHUNKS_A_SERVICE = 8
-MAX_WAITING = 256
-"""Requests that wait for a copy."""
-_ORDER_WORDS = SLOT_BYTES // 8
+REQUESTS_A_SERVICE = 4
+SUBSCRIPTIONS_A_SERVICE = 64
+"""What is read of an XPUB's clients at a time: they may send without end."""
 
 
 class FeedFailed(Refused):
@@ -145,22 +137,24 @@ class FeedServer:
         try:
             for cpu in io_cpus:
                 self._context.set(zmq.THREAD_AFFINITY_CPU_ADD, cpu)
-            self._xpub = self._context.socket(zmq.XPUB)
-            self._xpub.set(zmq.SNDHWM, send_hwm)
-            self._xpub.set(zmq.XPUB_NODROP, int(lossless))
-            self._xpub.set(zmq.XPUB_VERBOSE, 1)  # every newcomer is noticed
-            self._xpub.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
-            self.publish_endpoints = tuple(_bound(self._xpub, where) for where in publish_endpoints)
+            self._lossless = lossless
+            self._feed = self._context.socket(zmq.XPUB if lossless else zmq.PUB)
+            self._feed.set(zmq.SNDHWM, send_hwm)
+            if lossless:
+                self._feed.set(zmq.XPUB_NODROP, 1)
+                self._feed.set(zmq.XPUB_VERBOSE, 1)  # every newcomer is counted
+            self._feed.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+            self.publish_endpoints = tuple(_bound(self._feed, where) for where in publish_endpoints)
             self._router = self._context.socket(zmq.ROUTER)
             self._router.set(zmq.ROUTER_MANDATORY, 1)
-            self._router.set(zmq.SNDHWM, 2 * CHUNKS_A_SERVICE)
+            self._router.set(zmq.SNDHWM, 2 * CHUNKS_A_TURN)
             self._router.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
             self.snapshot_endpoint = _bound(self._router, snapshot_endpoint)
             self.publisher: Publisher = publisher_of(
                 events,
                 matched,
                 [instrument.limits for instrument in instruments],
-                self._xpub.underlying,
+                self._feed.underlying,
                 start_id=start_id,
                 epoch=epoch,
                 reader=reader,
@@ -173,9 +167,8 @@ class FeedServer:
             self.close()
             raise
         self._start_id, self._epoch = start_id, epoch
-        self._replies: list[Reply] = []
-        self._waiting: dict[tuple[bytes, int], SnapshotRequest] = {}
         self.copies = Copies(self.snapshot)
+        self.replies = Replies(self.copies, self._send, self._count, start_id, epoch)
         self._service_at_ns = self._heartbeat_at_ns = 0
 
     def run_slice(self, until_ticks: int = 0) -> int:
@@ -233,44 +226,36 @@ class FeedServer:
         )
 
     def _serve(self, now_ns: int) -> int:
-        """Do what Python does: subscriptions, heartbeats, requests, chunks."""
-        if self._take_subscriptions():
-            # a newcomer learns at once where the feed is; rarely more than it would hear anyway
-            self._heartbeat_at_ns = min(self._heartbeat_at_ns, now_ns)
-            send_heartbeats(self.publisher, SERVICE_NS)
+        """Do what Python does: heartbeats, requests, chunks, and an XPUB's subscriptions."""
+        if self._lossless:
+            self._take_subscriptions()
         if now_ns >= self._heartbeat_at_ns:
             send_heartbeats(self.publisher, self._heartbeat_ns // 2)
             self._heartbeat_at_ns = now_ns + self._heartbeat_ns // 2
         done = 0
         with suppress(zmq.Again):
-            while done < MAX_REPLIES:
+            while done < REQUESTS_A_SERVICE:
                 self._answer(self._router.recv_multipart(zmq.NOBLOCK))
                 done += 1
-        for asked, request in list(self._waiting.items()):
-            if len(self._replies) == MAX_REPLIES:
-                break
-            newest = int(self.publisher.books.books["feed_sequence"][request.instrument_id])
-            copy = self.copies.find(request, newest, now_ns)
-            if copy is not None:
-                del self._waiting[asked]
-                self._replies.append(
-                    Reply(asked[0], request.request_id, asked[1], copy, moved_ns=now_ns)
-                )
-        for reply in list(self._replies):
-            done += self._send_chunks(reply, now_ns)
-        if not self._replies:
-            self.copies.forget(now_ns)
-        return done
+        return done + self.replies.serve(self._newest, now_ns)
 
-    def _take_subscriptions(self) -> int:
-        """Read what subscribers subscribed; libzmq has acted on it already."""
-        new = 0
+    def _newest(self, instrument_id: int) -> int:
+        return int(self.publisher.books.books["feed_sequence"][instrument_id])
+
+    def _take_subscriptions(self) -> None:
+        """Count what subscribers subscribed; libzmq has acted on it already."""
         with suppress(zmq.Again):
-            while True:
-                new += self._xpub.recv(zmq.NOBLOCK)[:1] == b"\x01"
-        if new:
-            self._count(SUBSCRIPTIONS, new)
-        return new
+            for _ in range(SUBSCRIPTIONS_A_SERVICE):
+                if self._feed.recv(zmq.NOBLOCK)[:1] == b"\x01":
+                    self._count(SUBSCRIPTIONS)
+
+    def _tell_place(self, instrument_id: int) -> None:
+        """Say where the feed is: who asks for a snapshot has probably just subscribed."""
+        place = int(self.publisher.place_of[instrument_id])
+        row = self.publisher.places[place]
+        now_ns = time.time_ns()
+        if not row["is_pending"] and now_ns - int(row["sent_ns"]) >= SERVICE_NS:
+            send_frame(self.publisher, place, L3, now_ns)
 
     def _answer(self, parts: list[bytes]) -> None:
         """Answer one request, or begin to."""
@@ -300,53 +285,13 @@ class FeedServer:
         if request.instrument_id not in known:
             self._refuse(identity, request.request_id, "no such instrument is on this feed")
             return
-        # who asks again has given up on what it asked for before
-        self._replies = [
-            reply
-            for reply in self._replies
-            if (reply.identity, reply.instrument_id) != (identity, request.instrument_id)
-        ]
-        if len(self._waiting) < MAX_WAITING:
-            self._waiting[identity, request.instrument_id] = request
-        else:
+        self._tell_place(request.instrument_id)
+        if not self.replies.ask(identity, request):
             self._refuse(identity, request.request_id, "too many ask for snapshots; ask again")
-
-    def _send_chunks(self, reply: Reply, now_ns: int) -> int:
-        """Send some chunks of a snapshot; forget it when all are sent or its reader stalls."""
-        for number in range(CHUNKS_A_SERVICE):
-            orders = reply.copy.orders
-            chunk = orders[reply.sent : reply.sent + CHUNK_ORDERS * _ORDER_WORDS]
-            header = SnapshotReply(
-                reply.request_id,
-                reply.instrument_id,
-                self._start_id,
-                self._epoch,
-                reply.copy.feed_sequence,
-                len(orders) // _ORDER_WORDS,
-                reply.sent // _ORDER_WORDS,
-            )
-            sent = self._send([reply.identity, encode(header), chunk.view(np.uint8)])
-            if sent is False:
-                if now_ns - reply.moved_ns > PATIENCE_NS:
-                    self._forget(reply, SNAPSHOTS_REFUSED)
-                return number
-            if sent is None:
-                self._forget(reply, SNAPSHOTS_REFUSED)
-                return number
-            reply.sent += len(chunk)
-            reply.moved_ns = now_ns
-            if reply.sent == len(orders):
-                self._forget(reply, SNAPSHOTS_SENT)
-                return number + 1
-        return CHUNKS_A_SERVICE
-
-    def _forget(self, reply: Reply, counter: int) -> None:
-        self._replies.remove(reply)
-        self._count(counter, 1)
 
     def _refuse(self, identity: bytes, request_id: int, reason: str) -> None:
         self._send([identity, encode(Refusal(request_id, reason))])
-        self._count(SNAPSHOTS_REFUSED, 1)
+        self._count(SNAPSHOTS_REFUSED)
 
     def _send(self, parts: list[Any]) -> bool | None:
         """Send one reply; False: no room now, None: nobody is there any more."""
@@ -360,8 +305,8 @@ class FeedServer:
             return None
         return True
 
-    def _count(self, counter: int, amount: int) -> None:
-        self.publisher.counters[counter * COUNTER_WORDS] += amount
+    def _count(self, counter: int) -> None:
+        self.publisher.counters[counter * COUNTER_WORDS] += 1
 
 
 def _bound(socket: zmq.Socket[bytes], endpoint: str) -> str:
