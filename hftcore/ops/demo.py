@@ -45,10 +45,10 @@ from hftcore.ops.demo_processes import Board, Drive, Tamper, drive, fork, subscr
 from hftcore.ops.demo_screen import PERCENTILES, Sample, Top
 from hftcore.ops.flow import Origin, flow_of
 from hftcore.ops.flow_model import model_of
-from hftcore.ops.launch import running_venue
+from hftcore.ops.launch import COLD, is_cold, running_venue
+from hftcore.ops.logs import remove_logs
 from hftcore.ops.memory import VenueMemory
 from hftcore.ops.venue_file import VenueRecord, attached
-from ipc.kernel import CACHE_DIRECTORY
 from ipc.liveness import wait_for_exit
 from ipc.ring import Ring
 from ipc.wait import Strategy, local_bell, new_waiter
@@ -216,24 +216,40 @@ def judge(
                 f"{counts[name]:,} {name} were reported, the flow foretold"
                 f" {counts[f'expected_{name}']:,}"
             )
-    for process, cell in (("driver", processes.DRIVER), ("subscriber", processes.SUBSCRIBER)):
-        if int(board.cells[cell]) != processes.DONE:
-            problems.append(f"the {process} did not finish; what it said stands above")
+    if int(board.cells[processes.DRIVER]) != processes.DONE:
+        problems.append(_unfinished("driver"))
+    if int(board.cells[processes.SUBSCRIBER]) != processes.DONE:
+        problems.append(_unfinished("subscriber"))
     for row, instrument in enumerate(instruments):
-        target, reached, hashed, right = board.books[row].tolist()
-        if (reached, hashed, right) == (target, hashes[row], 1):
-            agreed.append(instrument.symbol)
-        elif reached != target or not right:
-            problems.append(
-                f"{instrument.symbol}: the subscriber is at update {reached:,} of {target:,}"
-                f"{'' if right else ', and says that its book may be wrong'}"
-            )
+        if difference := judge_book(instrument, board, row, hashes[row]):
+            problems.append(difference)
         else:
-            problems.append(
-                f"{instrument.symbol}: the subscriber's book differs from the matcher's"
-                f" at update {target:,} (hash {hashed:x}, matcher {hashes[row]:x})"
-            )
+            agreed.append(instrument.symbol)
     return tuple(problems), tuple(agreed)
+
+
+def _unfinished(process: str) -> str:
+    return f"the {process} did not finish; what it said stands above"
+
+
+def judge_book(instrument: Instrument, board: Board, row: int, matcher: int) -> str:
+    """Return what is wrong with a book that the subscriber rebuilt; nothing, if it is right.
+
+    The hash of an empty book is 0, as is a cell that nobody wrote: that the subscriber came to its
+    end, to this update, and says that it is right must all hold before its hash is one.
+    """
+    target, reached, hashed, right = board.books[row].tolist()
+    if int(board.cells[processes.SUBSCRIBER]) != processes.DONE:
+        return f"{instrument.symbol}: its subscriber did not finish, so no book was compared"
+    if reached != target or not right:
+        doubt = "" if right else ", and says that its book may be wrong"
+        return f"{instrument.symbol}: the subscriber is at update {reached:,} of {target:,}{doubt}"
+    if hashed != matcher:
+        return (
+            f"{instrument.symbol}: the subscriber's book differs from the matcher's"
+            f" at update {target:,} (hash {hashed:x}, matcher {matcher:x})"
+        )
+    return ""
 
 
 def await_state(
@@ -303,11 +319,6 @@ def prepare() -> None:
     feed_hash(model.shard, 1)
 
 
-def is_cold() -> bool:
-    """Return whether no venue has started since the sources changed: kernels must be compiled."""
-    return CACHE_DIRECTORY is not None and not any(CACHE_DIRECTORY.glob("venue-*"))
-
-
 def main(
     *,
     seconds: float,
@@ -322,7 +333,7 @@ def main(
     said = Console(stderr=True, highlight=False)
     live = Console()
     if is_cold():
-        said.print("first start: compiling the kernels, which takes about a minute ...")
+        said.print(COLD)
     prepare()
     config = VenueConfig(name=f"demo-{os.getpid()}", shards=shards, report_slots=REPORT_SLOTS)
     settings = Drive(seconds, rate, seed)
@@ -332,11 +343,13 @@ def main(
         result = run(settings, config, base=base, tamper=tamper)
         facts = {**asdict(result.last), "problems": result.problems, "agreed": result.agreed}
         print(json_text.dumps({**facts, "holds": result.holds}, default=str))
-        return 0 if result.holds else FAILED
+        return _status(result, config)
     if live.is_terminal:
         with Live(console=live, refresh_per_second=4, transient=False) as picture:
 
             def redraw(sample: Sample) -> None:
+                if not before:
+                    os.nice(processes.LOWER)  # the venue has started: it is not inherited
                 picture.update(screen.table(sample, before[-1] if before else sample, title))
                 before[:] = [*before[-3:], sample]
 
@@ -353,4 +366,12 @@ def main(
     print(f"venue      {len(result.workers)} workers: {', '.join(result.workers)}")
     print(screen.summary(result.last, result.problems, result.agreed, len(config.instruments)))
     sys.stdout.flush()
-    return 0 if result.holds else FAILED
+    return _status(result, config)
+
+
+def _status(result: Result, config: VenueConfig) -> int:
+    """Return the exit status; the logs of a venue that nobody will ask about go."""
+    if not result.holds:
+        return FAILED
+    remove_logs(config.name)
+    return 0

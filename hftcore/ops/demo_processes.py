@@ -11,6 +11,11 @@ the whole process group, so they ignore it and leave when the board says so.
 
 Comes after `flow`, `session`, `marketdata.subscriber`; before `demo`, and the tests that need a
 busy venue.
+
+Where the venue's workers sleep, cpus are shared, and then both leave them to the workers: they run
+at a lower priority, and the driver sleeps 50 us at a time when nothing is due. A driver that yields
+in a loop uses a whole cpu up, and while others compute on the machine it was seen to be served
+late, by 50 ms to a second: its latencies were its own.
 """
 
 from __future__ import annotations
@@ -40,7 +45,7 @@ from hftcore.session import Session
 from ipc.clock import calibrate, now_ticks
 from ipc.counters import Counters
 from ipc.histogram import CELL_WORDS, Histogram
-from ipc.wait import Strategy, new_waiter
+from ipc.wait import Strategy, local_bell, new_waiter
 
 STOP_SENDING, DRIVER, FINISH, SUBSCRIBER, UPDATES, GAPS, SENDING_NS = range(7)
 """Cells of the board: what the demo wants, how far each process is, what the subscriber counts."""
@@ -58,7 +63,12 @@ DRAIN_S = 15.0
 """How long the driver waits for the last answers, and the subscriber for the last updates."""
 FLOW_ACCOUNTS = 8
 FIRST_ACCOUNT = 1
+LOWER = 10
+"""What the demo's own processes are nicer by than the workers, where cpus are shared."""
+NAP_NS = 50_000
+"""What the driver sleeps at a time there: 2 or 3 commands fall due meanwhile."""
 _PR_SET_PDEATHSIG = 1
+_PR_SET_TIMERSLACK = 29
 
 Tamper = Callable[[Subscriber], None]
 
@@ -140,9 +150,32 @@ def quiet_cpus(record: VenueRecord) -> set[int]:
     return usable - spinning or usable
 
 
+def shares_cpus(record: VenueRecord) -> bool:
+    """Return whether the venue's workers sleep, because there are more of them than cpus."""
+    return record.worker_of("sequencer").strategy == Strategy.SPIN_THEN_FUTEX.name.lower()
+
+
+def settle_down(record: VenueRecord) -> None:
+    """Let this process run where no worker spins, and behind the workers where cpus are shared."""
+    os.sched_setaffinity(0, quiet_cpus(record))
+    if shares_cpus(record):
+        os.nice(LOWER)  # always permitted; a worker that wakes up need not wait for our slice
+
+
+def waiting_of(record: VenueRecord) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how the driver waits until a command is due or a report there: a waiter, its bell."""
+    if not shares_cpus(record):
+        return new_waiter(Strategy.SPIN_THEN_YIELD), local_bell()
+    # to a microsecond; the kernel's own idea of a sleep's end is 50 us late
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1_000, 0, 0, 0)
+    # nobody rings: what falls due does not, and to be woken for every report costs the reporter
+    strategy = Strategy.SPIN_THEN_FUTEX
+    return new_waiter(strategy, yields=0, max_sleep_ns=NAP_NS), local_bell(strategy)
+
+
 def drive(record: VenueRecord, base: Path | None, settings: Drive, board: Board) -> None:
     """Be the driver: send for so many seconds, then wait for the last answers."""
-    os.sched_setaffinity(0, quiet_cpus(record))
+    settle_down(record)
     accounts = range(FIRST_ACCOUNT, FIRST_ACCOUNT + FLOW_ACCOUNTS)
     clock = calibrate()
     slice_ticks = clock.ticks_for(SLICE_NS)
@@ -180,14 +213,13 @@ def _send_all(
     flow: Flow, session: Session, board: Board, settings: Drive, slice_ticks: int
 ) -> None:
     """Send until it is time, or somebody says stop, and read until the last answer."""
-    # it never sleeps: a sleep would be in the latencies of what falls due meanwhile
-    waiter = new_waiter(Strategy.SPIN_THEN_YIELD)
+    waiter, bell = waiting_of(session.record)
     # with a plan the number of commands is what ends it, a late machine does not cut it short
     deadline = time.monotonic() + settings.seconds + (DRAIN_S if settings.rate else 0.0)
     limit, until, sending = int(flow.pace["limit"][0]), 0.0, True
     for number in count():
         sending = sending and not board.cells[STOP_SENDING] and time.monotonic() < deadline
-        flow_agent.run(flow, sending, waiter, session.bell, slice_ticks)
+        flow_agent.run(flow, sending, waiter, bell, slice_ticks)
         if not sending or int(flow.pace["sent"][0]) >= limit:
             until = until or time.monotonic() + DRAIN_S
             if is_idle(flow) or time.monotonic() > until:
@@ -195,7 +227,7 @@ def _send_all(
         if session.is_cut or (number % LOOK_SLICES == 0 and not session.venue_lives):
             break
     # what comes after the last answer would be an answer too many
-    flow_agent.run(flow, False, waiter, session.bell, slice_ticks)
+    flow_agent.run(flow, False, waiter, bell, slice_ticks)
 
 
 def subscribe(record: VenueRecord, board: Board, tamper: Tamper | None = None) -> None:
@@ -206,7 +238,7 @@ def subscribe(record: VenueRecord, board: Board, tamper: Tamper | None = None) -
     tamper : callable, optional
         Called before the books are hashed; a test breaks one with it.
     """
-    os.sched_setaffinity(0, quiet_cpus(record))
+    settle_down(record)
     symbols = [each.symbol for each in record.config.instruments]
     with Subscriber(record.endpoints["feed"][0], record.endpoints["snapshot"][0]) as feed:
         feed.wait_until_right(DRAIN_S)

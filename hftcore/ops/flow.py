@@ -281,7 +281,7 @@ def poll(flow: Flow, sending: bool) -> int:
 def run(flow: Flow, sending: bool, waiter: Any, bell: Any, slice_ticks: int) -> int:
     """Poll for a slice of time; return what was done in it.
 
-    It never sleeps when a plan is to be kept: it yields, or the sleep would be in the latencies.
+    A sleep of the waiter is in the latencies of what falls due meanwhile: keep it short.
     """
     until = read_tsc() + slice_ticks
     done = np.int64(0)

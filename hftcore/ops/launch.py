@@ -19,18 +19,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from hftcore.errors import Refused, VenueRefused
 from hftcore.ops.config import VenueConfig
-from hftcore.ops.logs import log_directory, refusal_facts
-from hftcore.ops.remains import STOP, signal_venue
-from hftcore.ops.venue_file import SUPERVISOR_LOCK, VenueRecord, directory_of
+from hftcore.ops.logs import OUTPUT_FILE, made_log_directory, refusal_facts
+from hftcore.ops.remains import STOP, clear_dead, signal_venue
+from hftcore.ops.venue_file import SUPERVISOR_LOCK, VENUE_FILE, VenueRecord, directory_of
 from ipc.directory import default_base
 from ipc.errors import RegionRefused, SignalRefused
+from ipc.kernel import CACHE_DIRECTORY
 from ipc.liveness import holder_pid, wait_on_pidfd
 from ipc.signals import Signal
 
@@ -38,7 +39,8 @@ START_S = 300.0
 """For a venue to be ready, compilation included."""
 STOP_S = 20.0
 _PR_SET_PDEATHSIG = 1
-OUTPUT_FILE = "output.log"
+COLD = "first start: compiling the kernels, which takes about a minute ..."
+"""To be said, when `is_cold`, before anything that waits for a venue."""
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -56,6 +58,11 @@ class Said(msgspec.Struct, frozen=True):
 
     ready: VenueRecord | None = None
     refused: dict[str, str] | None = None
+
+
+def is_cold() -> bool:
+    """Return whether no venue has started since the sources changed: kernels must be compiled."""
+    return CACHE_DIRECTORY is not None and not any(CACHE_DIRECTORY.glob("venue-*"))
 
 
 def launch(
@@ -80,8 +87,8 @@ def launch(
     VenueRefused
         As the supervisor says it; nothing is left then.
     """
+    output = made_log_directory(config.name) / OUTPUT_FILE
     said, say = os.pipe()
-    output = log_directory(config.name) / OUTPUT_FILE
     asked = Launch(
         config,
         str(default_base() if base is None else base),
@@ -89,8 +96,9 @@ def launch(
         0 if detach else os.getpid(),
     )
     try:
-        output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with output.open("wb") as errors:
+        # behind what a venue of this name that runs has said: the supervisor begins a new file
+        with output.open("ab") as errors:
+            begin = errors.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "hftcore.ops.launch"],
                 stdin=subprocess.PIPE,
@@ -106,9 +114,9 @@ def launch(
         os.close(say)
     try:
         assert process.stdin is not None
-        with process.stdin as pipe:
+        with suppress(BrokenPipeError), process.stdin as pipe:  # it died: `_heard` says of what
             pipe.write(msgspec.json.encode(asked))
-        return process, _heard(said, process, output)
+        return process, _heard(said, process, output, begin)
     except BaseException:
         end(process)
         raise
@@ -121,12 +129,15 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{inherited}" if inherited else root}
 
 
-def _heard(said: int, process: subprocess.Popen[bytes], output: Path) -> VenueRecord:
+def _heard(said: int, process: subprocess.Popen[bytes], output: Path, begin: int) -> VenueRecord:
     with os.fdopen(said, "rb") as pipe:
         words = pipe.readline()  # to the end of the line: its workers inherited the pipe
     if not words:
         code = process.wait()
-        lines = output.read_text(errors="replace").strip().splitlines()
+        words = output.read_bytes()
+        # shorter than it was: the supervisor got so far as to begin a new one
+        words = words[begin if len(words) >= begin else 0 :]
+        lines = words.decode(errors="replace").strip().splitlines()
         raise VenueRefused(
             "the supervisor died before the venue was ready",
             expected="a word from it",
@@ -225,6 +236,8 @@ def end(process: subprocess.Popen[bytes]) -> int:
 def stop(venue: str, *, base: Path | None = None) -> float:
     """Stop a venue that `hft up` started, and wait until it is gone; return the seconds it took.
 
+    One that is starting gives up. Of one that is dead what it left is removed.
+
     Raises
     ------
     VenueRefused
@@ -238,6 +251,9 @@ def stop(venue: str, *, base: Path | None = None) -> float:
     except (RegionRefused, ProcessLookupError):
         pidfd = -1
     if pidfd < 0:
+        # the lock is free: there may be what a supervisor that was killed could not remove
+        if directory.is_dir() and clear_dead(directory):
+            return time.monotonic() - began
         raise VenueRefused(
             f"the venue {venue} is not up",
             expected="a venue that `hft up` started",
@@ -246,25 +262,39 @@ def stop(venue: str, *, base: Path | None = None) -> float:
             remedy="hft up",
         )
     try:
-        try:
-            with Signal.attach(signal_venue(directory), STOP) as wanted:
-                wanted.give()
-        except SignalRefused:  # it is still starting, or stopping already
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        _ask_to_stop(directory, pidfd)
         if not wait_on_pidfd(pidfd, STOP_S):
             raise VenueRefused(
                 f"the venue {venue} does not end",
                 expected=f"an end within {STOP_S:g} s",
                 found=f"its supervisor runs (pid {pid})",
                 where=str(directory),
-                remedy=f"hft logs --venue {venue}; then kill -9 {pid}: its workers clear up",
+                remedy=f"see hft logs --venue {venue}; is it stopped (kill -CONT {pid})? As a last "
+                f"resort kill -9 {pid}, then hft down --venue {venue} again: it removes what is "
+                "left",
             )
     finally:
         os.close(pidfd)
     return time.monotonic() - began
 
 
-__all__ = ["end", "launch", "running_venue", "serve_launch", "stop"]
+def _ask_to_stop(directory: Path, pidfd: int) -> None:
+    """Give the signal `stop`; to a supervisor that is starting, or stopping already, SIGTERM too.
+
+    While it starts the semaphore may not be there yet, or be a dead venue's that it will remove.
+    """
+    try:
+        with Signal.attach(signal_venue(directory), STOP) as wanted:
+            wanted.give()
+        starting = not (directory / VENUE_FILE).exists()
+    except SignalRefused:
+        starting = True
+    if starting:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+
+
+__all__ = ["COLD", "end", "is_cold", "launch", "running_venue", "serve_launch", "stop"]
 
 
 if __name__ == "__main__":

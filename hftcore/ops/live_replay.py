@@ -42,12 +42,21 @@ from hftcore.matching.state_hash import feed_hash
 from hftcore.messages import EventKind, Flags
 from hftcore.ops import demo_processes as processes
 from hftcore.ops.config import VenueConfig
-from hftcore.ops.demo import REPORT_SLOTS, START_S, await_state, end_children, prepare
+from hftcore.ops.demo import (
+    REPORT_SLOTS,
+    START_S,
+    await_state,
+    end_children,
+    judge_book,
+    prepare,
+)
 from hftcore.ops.demo_processes import Board, fork, subscribe
 from hftcore.ops.demo_screen import time_text
 from hftcore.ops.launch import running_venue
+from hftcore.ops.logs import remove_logs
 from hftcore.ops.memory import VenueMemory
-from hftcore.ops.replay import Judge, Progress, ProgressBar, instruments_of, problems_of
+from hftcore.ops.progress import Progress, ProgressBar
+from hftcore.ops.replay import Judge, instruments_of, problems_of
 from hftcore.ops.venue_file import VenueRecord, attached
 from hftcore.session import Session
 
@@ -212,12 +221,7 @@ def replay_live(
     instruments = tuple(instruments_of(source))
     judge = Judge(source) if verify else None
     prepare()
-    config = VenueConfig(
-        name=f"replay-{os.getpid()}",
-        instruments=instruments,
-        replay=True,
-        report_slots=REPORT_SLOTS,
-    )
+    config = VenueConfig(venue_name(), instruments, replay=True, report_slots=REPORT_SLOTS)
     board = Board.create(len(instruments))
     with ExitStack() as stack:
         record = stack.enter_context(running_venue(config, base=base))
@@ -250,6 +254,11 @@ def replay_live(
         record.config.shards, int(board.cells[processes.UPDATES]), agreed,
         tuple(problems), source.notes,
     )  # fmt: skip
+
+
+def venue_name() -> str:
+    """Return the name of the venue that this process replays through."""
+    return f"replay-{os.getpid()}"
 
 
 def _converted(
@@ -288,17 +297,16 @@ def _verified(
     problems, agreed = [], []
     for number, instrument in enumerate(instruments, 1):
         matcher = int(feed_hash(shards[instrument.shard], number))
-        found = [
-            f"{instrument.symbol}: {whose} book differs from the matcher's (hash {other:x},"
-            f" matcher {matcher:x})"
-            for whose, other in (
-                ("the subscriber's", int(board.books[number - 1, processes.HASH])),
-                ("the Exchange's", int(feed_hash(exchange.shard, number))),
-            )
-            if other != matcher
-        ]
-        if difference := judge.judge_book(shards[instrument.shard], number):
-            found.append(difference)
+        played = int(feed_hash(exchange.shard, number))
+        differences = (
+            judge_book(instrument, board, number - 1, matcher),
+            f"{instrument.symbol}: the Exchange's book differs from the matcher's"
+            f" (hash {played:x}, matcher {matcher:x})"
+            if played != matcher
+            else "",
+            judge.judge_book(shards[instrument.shard], number),
+        )
+        found = [difference for difference in differences if difference]
         problems += found
         agreed += [] if found else [instrument.symbol]
     return problems, tuple(agreed)
@@ -364,6 +372,8 @@ def main(
     """Replay a recording live and print the report; return 0 if it holds."""
     with ProgressBar() if sys.stderr.isatty() and not json else nullcontext() as bar:
         report = replay_live(path, recording_format, instrument, speed, verify, bar)
+    if report.holds:
+        remove_logs(venue_name())
     facts = {**asdict(report), "holds": report.holds}
     print(json_text.dumps(facts) if json else as_text(report))
     return 0 if report.holds else FAILED

@@ -28,6 +28,9 @@ from ipc.directory import checked_name
 
 KEPT_STARTS = 9
 LOG_FILE = "venue.log"
+OUTPUT_FILE = "output.log"
+"""What the processes print of themselves: tracebacks, the words of a crash."""
+OLD_OUTPUT_FILE = "output.1.log"
 _FOLLOW_S = 0.2
 
 
@@ -35,6 +38,63 @@ def log_directory(venue: str) -> Path:
     """Return the directory of a venue's logs, there or not."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "hftcore" / checked_name(venue)
+
+
+def made_log_directory(venue: str) -> Path:
+    """Return the directory of a venue's logs, made if it was not there.
+
+    Raises
+    ------
+    VenueRefused
+        When it can't be made.
+    """
+    directory = log_directory(venue)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(error, directory) from error
+    return directory
+
+
+def remove_logs(venue: str) -> None:
+    """Remove the logs of a venue that will not be asked about, and their directory if that was all.
+
+    For venues of one run and a name of its own (a demo, a replay) that ended well.
+    """
+    directory = log_directory(venue)
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if path.name.startswith(("venue.", "output.")) and path.suffix == ".log":
+                path.unlink()
+        directory.rmdir()
+
+
+def turn_output(directory: Path) -> None:
+    """Begin `output.log` anew for this process and its children; the last start's is kept.
+
+    Only who holds lock 0 does so: a start that is refused has its words in the file that is there,
+    behind those of the venue that runs. A process that prints elsewhere goes on printing there.
+    """
+    path = directory / OUTPUT_FILE
+    with suppress(OSError):
+        if not os.path.samestat(os.fstat(1), os.stat(path)):
+            return
+        path.rename(directory / OLD_OUTPUT_FILE)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        for standard in (1, 2):
+            os.dup2(descriptor, standard)
+        os.close(descriptor)
+
+
+def _not_writable(error: OSError, path: Path) -> VenueRefused:
+    return VenueRefused(
+        "the venue's log can't be written",
+        expected="a directory that this user may write",
+        found=error.strerror or str(error),
+        where=error.filename or str(path),
+        remedy="set XDG_STATE_HOME to a directory of your own",
+    )
 
 
 class Log:
@@ -64,10 +124,9 @@ class Log:
         VenueRefused
             When the file can't be made.
         """
-        directory = log_directory(venue)
+        directory = made_log_directory(venue)
         path = directory / LOG_FILE
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for number in range(KEPT_STARTS, 0, -1):
                 older = directory / (f"venue.{number - 1}.log" if number > 1 else LOG_FILE)
                 with suppress(FileNotFoundError):
@@ -75,13 +134,7 @@ class Log:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise VenueRefused(
-                "the venue's log can't be written",
-                expected="a directory that this user may write",
-                found=error.strerror or str(error),
-                where=str(path),
-                remedy="set XDG_STATE_HOME to a directory of your own",
-            ) from error
+            raise _not_writable(error, path) from error
         return cls(path, descriptor, "supervisor", echo=echo)
 
     @property
@@ -196,4 +249,14 @@ def main(venue: str, *, follow: bool = False, json: bool = False) -> int:
     return 0
 
 
-__all__ = ["Log", "as_text", "lines", "log_directory", "main", "refusal_facts"]
+__all__ = [
+    "Log",
+    "as_text",
+    "lines",
+    "log_directory",
+    "made_log_directory",
+    "main",
+    "refusal_facts",
+    "remove_logs",
+    "turn_output",
+]

@@ -10,21 +10,24 @@ asks it when it holds the venue's lock and before it makes the first region.
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from hftcore.errors import VenueRefused
+from hftcore.matching.bitmap import bitmap_words
+from hftcore.matching.state import LEVEL
 from hftcore.ops.config import VenueConfig
 from hftcore.ops.logs import log_directory
 from hftcore.ops.memory import planned, reserved_bytes
 from hftcore.ops.placement import Placement
-from hftcore.ops.remains import living_workers
+from hftcore.ops.remains import free_bytes, living_workers
 from ipc.kernel import CACHE_DIRECTORY
 
-HEADROOM = 1.25
-"""Shared memory and RAM wanted, times what the regions take: ladders grow with the books."""
+GROWTH_BYTES = 64 << 20
+"""Shared memory and RAM wanted for books to grow, at most; see `_growth_bytes`."""
 WORKER_BYTES = 48 << 20
 """Memory of a worker of its own, beside what it shares with the supervisor; measured 15 to 40."""
 DISK_BYTES = 64 << 20
@@ -62,12 +65,45 @@ def check(placement: Placement, directory: Path) -> None:
     raise first
 
 
+def check_workers(directory: Path) -> None:
+    """Refuse to start a venue, or to clear away what is there, while workers of the last live.
+
+    Raises
+    ------
+    VenueRefused
+    """
+    for problem in _orphans(directory):
+        raise problem
+
+
+def _growth_bytes(config: VenueConfig) -> int:
+    """Return how much memory the sparse ladders are expected to take.
+
+    A ladder's page is taken when the first order comes to one of its 128 ticks, and is not given
+    back. At one moment at most `order_capacity` ticks have orders, each on a page of its own at
+    worst, with one of the bitmap's. As that is 256 MB for an instrument of default capacity, and
+    books keep to some percent of their price, no more than GROWTH_BYTES are asked for.
+
+    What this does not cover: over a day orders may walk through all prices of a ladder and touch
+    every page of it (6 GB for 100 M ticks), until the file system is full and the matcher dies of
+    SIGBUS. Only price bands will bound that.
+    """
+    page = mmap.PAGESIZE
+    pages = 0
+    for each in config.instruments:
+        ladder = 2 * each.ladder_ticks * LEVEL.itemsize // page + 2
+        bits = 2 * bitmap_words(each.ladder_ticks) * 8 // page + 2
+        pages += min(each.order_capacity, ladder) + min(each.order_capacity, bits)
+    return min(pages * page, GROWTH_BYTES)
+
+
 def _problems(placement: Placement, directory: Path) -> Iterator[VenueRefused]:
     config = placement.config
     needed = reserved_bytes(planned(config, len(placement.workers)))
+    growth = _growth_bytes(config)
     yield from _orphans(directory)
-    yield from _shared_memory(directory, round(needed * HEADROOM))
-    yield from _ram(round(needed * HEADROOM) + WORKER_BYTES * len(placement.workers))
+    yield from _shared_memory(directory, needed, growth)
+    yield from _ram(needed + growth + WORKER_BYTES * len(placement.workers))
     yield from _disk(log_directory(config.name), "XDG_STATE_HOME")
     if CACHE_DIRECTORY is not None:
         yield from _disk(CACHE_DIRECTORY, "HFT_CACHE_DIR")
@@ -88,17 +124,18 @@ def _orphans(directory: Path) -> Iterator[VenueRefused]:
         )
 
 
-def _shared_memory(directory: Path, needed: int) -> Iterator[VenueRefused]:
-    status = os.statvfs(directory)
-    free = status.f_bavail * status.f_frsize
-    if free < needed:
+def _shared_memory(directory: Path, regions: int, growth: int) -> Iterator[VenueRefused]:
+    free = free_bytes(directory)
+    if free < regions + growth:
         yield VenueRefused(
             "there is too little shared memory",
-            expected=f"{_mb(needed)} free: the regions and a quarter for the books to grow",
+            expected=f"{_mb(regions + growth)} free: {_mb(regions)} for the regions, "
+            f"{_mb(growth)} for books to grow (a page of 4 kB for each order far from the others)",
             found=f"{_mb(free)}",
             where=str(directory),
-            remedy="mount -o remount,size=... the file system, name another by HFT_SHM_DIR, or "
-            "give the configuration smaller rings, fewer gateways, lower order capacities",
+            remedy="mount -o remount,size=... the file system (docker run --shm-size=...), name "
+            "another by HFT_SHM_DIR, or give the configuration smaller rings, fewer gateways, "
+            "lower order capacities, narrower ladders (max_price)",
         )
 
 
@@ -176,4 +213,4 @@ def _mb(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):,.0f} MB"
 
 
-__all__ = ["check", "endpoints_of"]
+__all__ = ["check", "check_workers", "endpoints_of"]

@@ -3,7 +3,8 @@
 A venue that stops in order removes its regions, semaphores, sockets and lock file itself. When its
 supervisor is killed, its workers see that (the kernel signals them), leave, and whoever of them
 gets the supervisor's lock waits for the others and removes everything. When all are killed at once,
-the next `hft up` finds what is left and removes it, with a word.
+or the supervisor before its first fork, the next `hft up` or `hft down` finds what is left and
+removes it, with a word.
 
 Whoever removes holds lock 0, so nobody builds meanwhile; and nothing is removed while a worker
 lives. A client that outlived its venue keeps its mappings, which have no names any more.
@@ -20,15 +21,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from hftcore.errors import Refused, VenueRefused
+from hftcore.errors import VenueRefused
 from hftcore.ops.venue_file import GATEWAY_LOCKS, SUPERVISOR_LOCK
 from ipc import signals
-from ipc.directory import default_base, opened_directory
-from ipc.errors import LockHeld
+from ipc.directory import default_base, opened_directory, venue_directory
+from ipc.errors import LockHeld, RegionRefused
 from ipc.liveness import LOCK_FILE, RoleLock, hold, holder_pid, wait_for_exit
 
 SIGNALS = READY, STOP = ("ready", "stop")
 _ORPHANS_S = 5.0
+"""For workers whose supervisor is gone to leave; then they are killed."""
+_VANISHING_S = 5.0
+"""For a directory to stay once it was made: each venue that ends there may remove it once."""
 _STEP_S = 0.01
 
 
@@ -41,28 +45,66 @@ def signal_venue(directory: Path) -> str:
 
 
 def take_supervision(directory: Path) -> RoleLock:
-    """Take lock 0.
+    """Make the venue's directory and take lock 0.
+
+    A venue that is ending removes its directory and lock file, at any moment between our looking
+    and our locking: what was locked then has no name any more, and we begin again.
 
     Raises
     ------
     VenueRefused
         When the venue is up already.
+    RegionRefused
+        When the directory or its base can't be made or trusted.
     """
+    deadline = time.monotonic() + _VANISHING_S
     while True:
         try:
-            lock = hold(directory, SUPERVISOR_LOCK, "supervisor")
-        except LockHeld as held:
+            venue_directory(directory.name, directory.parent)
+            if (lock := _locked(directory)) is not None:
+                return lock
+        except FileNotFoundError:
+            pass  # removed between opening it and making the lock file in it
+        except RegionRefused as refused:
+            vanished = isinstance(refused.__cause__, FileNotFoundError)
+            if not vanished or not directory.parent.is_dir():
+                raise
+        if time.monotonic() > deadline:
             raise VenueRefused(
-                f"the venue {directory.name} is already up",
-                expected="no venue of this name",
-                found=f"a supervisor, {held.found}",
+                f"the directory of the venue {directory.name} vanishes again and again",
+                expected="one that stays",
+                found=f"none that stayed within {_VANISHING_S:g} s",
                 where=str(directory),
-                remedy=f"hft down --venue {directory.name}, or start one of another name",
-            ) from held
-        # a venue that ended just now may have removed the file between our opening and locking it
-        if holder_pid(directory, SUPERVISOR_LOCK) == os.getpid():
-            return lock
-        lock.release()
+                remedy="find out who removes it: another start and stop of this name in a loop?",
+            )
+        time.sleep(_STEP_S)
+
+
+def _locked(directory: Path) -> RoleLock | None:
+    """Take lock 0 of a directory that is there; None when its file lost its name meanwhile."""
+    try:
+        lock = hold(directory, SUPERVISOR_LOCK, "supervisor")
+    except LockHeld as held:
+        raise VenueRefused(
+            f"the venue {directory.name} is already up",
+            expected="no venue of this name",
+            found=f"a supervisor, {held.found}",
+            where=str(directory),
+            remedy=f"hft down --venue {directory.name}, or start one of another name",
+        ) from held
+    is_ours = False
+    try:
+        is_ours = holder_pid(directory, SUPERVISOR_LOCK) == os.getpid()
+    finally:
+        if not is_ours:
+            lock.release()
+    return lock if is_ours else None
+
+
+def free_bytes(directory: Path) -> int:
+    """Return how much room the file system of a venue's directory has."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
 
 
 def living_workers(directory: Path) -> list[int]:
@@ -118,16 +160,26 @@ def step_back(directory: Path, lock: RoleLock) -> None:
         remove_all(directory, lock)
 
 
-def clear_as_orphan(directory: Path) -> list[str] | None:
-    """Remove a venue whose supervisor was killed; None when another of its workers does.
+def clear_dead(directory: Path) -> list[str] | None:
+    """Remove a venue whose supervisor is gone; None when another process does, or did.
 
-    Waits for the other workers to leave; who does not (it is stopped, or hangs) is killed: a
-    venue's death must not need an operator.
+    Waits for its workers to leave; who does not (it is stopped, or hangs) is killed: a venue's
+    death must not need an operator. Lock 0 may be taken for a while, by another worker that clears
+    or by an `hft up` that is refused because we live: we ask again until there is nothing left.
     """
-    try:
-        lock = take_supervision(directory)
-    except (Refused, OSError):
-        return None
+    deadline = time.monotonic() + 2 * _ORPHANS_S
+    while True:
+        try:
+            lock = _locked(directory)
+        except VenueRefused:
+            lock = None
+        except (FileNotFoundError, RegionRefused):
+            return None  # the directory is gone
+        if lock is not None:
+            break
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_STEP_S)
     deadline = time.monotonic() + _ORPHANS_S
     while (living := living_workers(directory)) and time.monotonic() < deadline:
         time.sleep(_STEP_S)
@@ -140,7 +192,8 @@ def clear_as_orphan(directory: Path) -> list[str] | None:
 
 __all__ = [
     "clear",
-    "clear_as_orphan",
+    "clear_dead",
+    "free_bytes",
     "living_workers",
     "remains_of",
     "remove_all",

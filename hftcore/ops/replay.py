@@ -18,7 +18,6 @@ from __future__ import annotations
 import json as json_text
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -27,9 +26,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
 
 from hftcore.errors import ConfigurationRefused, VerificationFailed
 from hftcore.exchange import Exchange
@@ -40,9 +36,7 @@ from hftcore.marketdata.sources import Source, open_source, tick_text
 from hftcore.matching.depth import read_depth
 from hftcore.matching.state import Shard
 from hftcore.messages import EVENT, FILLS, EventKind
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is in all, in rows or bytes."""
+from hftcore.ops.progress import Progress, ProgressBar
 
 FAILED = 1
 
@@ -380,28 +374,6 @@ def as_text(report: ReplayReport) -> str:
     verdict = "FAILED" if report.problems else exact if report.verified else whole
     lines.append(f"  {'verdict':<12}{verdict}")
     return "\n".join(lines)
-
-
-class ProgressBar:
-    """A progress bar on stderr; of unknown length until the recording is read and checked."""
-
-    def __init__(self) -> None:
-        self._bar = RichProgress(
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-            TimeElapsedColumn(), console=Console(stderr=True), transient=True,
-        )  # fmt: skip
-        self._task: TaskID = self._bar.add_task("reading", total=None)
-
-    def __enter__(self) -> ProgressBar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show how far the replay is."""
-        self._bar.update(self._task, description="replay", total=total, completed=done)
 
 
 def main(

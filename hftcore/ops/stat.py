@@ -3,7 +3,8 @@
 Everything is mapped read-only: positions, rings, counters and the workers' status cells. Rates are
 the difference of two looks. A role's lag is what its ring has and it has not released; of the
 sequences, how far each is behind the newest command. Memory is PSS, so that shared pages count once
-over all processes.
+over all processes. Whether a worker runs is asked of the kernel, and when it last said something
+of the clock: its own word is what it said last, and a stopped or dead process says nothing.
 
 The values of one look are not of one instant: a lag may be off by what a few microseconds bring.
 Comes after `venue_file`; `hft stat` calls `main`.
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from affinity.pin import format_cpu_list
 from hftcore.messages import (
     CUT_INCARNATION,
     CUT_SEQUENCE,
@@ -44,6 +46,12 @@ POSITION_NAMES = {
 _COUNTED = ("slices", "turns", "work", "idle", "sleeps")
 _BETWEEN_S = 0.5
 _WATCH_S = 1.0
+_SILENT_S = 1.0
+"""A worker says how it is after each slice and sleep, some milliseconds; longer is told."""
+_PROCESS_STATES = {"T": "halted", "t": "traced", "Z": "dead", "X": "dead", "": "gone"}
+"""What /proc calls a process that does not run."""
+_WAITS = {"spin_then_yield": "yield", "spin_then_futex": "futex"}
+COLUMNS = 80
 
 
 @dataclass
@@ -69,12 +77,14 @@ def look(record: VenueRecord, memory: VenueMemory) -> Look:
         seen.sequences[name] = int(positions[word])
     for worker in record.workers:
         status = status_of(memory.status_cell(worker.number))
+        process_state = _PROCESS_STATES.get(process_state_of(worker.pid))
         facts: dict[str, Any] = {
             "name": worker.name,
             "pid": worker.pid,
             "cpus": list(worker.cpus),
             "strategy": worker.strategy,
-            "state": WORKER_STATES[int(status["state"])],
+            "state": process_state or WORKER_STATES[int(status["state"])],
+            "silent_s": round(max(time.time_ns() - int(status["updated_ns"]), 0) / 1e9, 3),
             "pss_bytes": pss_bytes(worker.pid),
         }
         seen.workers.append(facts | {name: int(status[name]) for name in _COUNTED})
@@ -122,6 +132,13 @@ def _gateways(memory: VenueMemory) -> list[dict[str, int]]:
                 facts["cut_off_from_sequence"] = int(own[CUT_SEQUENCE])
             found.append(facts)
     return found
+
+
+def process_state_of(pid: int) -> str:
+    """Return the letter by which /proc tells a process's state, nothing when it is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
 
 
 def pss_bytes(pid: int) -> int:
@@ -175,42 +192,87 @@ def facts_of(record: VenueRecord, first: Look, last: Look) -> dict[str, Any]:
 
 
 def as_text(facts: dict[str, Any]) -> str:
-    """Lay a look out for people."""
+    """Lay a look out for people, in lines of at most COLUMNS."""
     sequences, lag = facts["sequences"], facts["lag"]
     lines = [
-        f"venue {facts['venue']}  up {facts['up_s']:,.0f} s  supervisor {facts['pid']}  "
-        f"memory {facts['pss_bytes'] / 1e6:,.0f} MB",
-        f"commands {sequences['sequenced']:,}  {facts['commands_per_s']:,.0f}/s    behind by: "
-        + "  ".join(f"{name} {behind:,}" for name, behind in lag.items()),
+        *folded(
+            f"venue {facts['venue']}",
+            f"up {facts['up_s']:,.0f} s",
+            f"supervisor {facts['pid']}",
+            f"memory {facts['pss_bytes'] / 1e6:,.0f} MB",
+        ),
+        *folded(
+            f"commands {sequences['sequenced']:,}",
+            f"{facts['commands_per_s']:,.0f}/s",
+            "behind by:",
+            *(f"{name} {behind:,}" for name, behind in lag.items()),
+        ),
         "",
-        f"{'worker':<28} {'pid':>8} {'cpus':>6} {'wait':<16} {'state':<9} {'work/s':>12} "
-        f"{'turns/s':>12} {'idle':>5} {'sleeps/s':>9} {'MB':>6}",
+        _WORKER.format(
+            "worker", "pid", "cpus", "wait", "state", "work/s", "idle", "sleeps/s", "MB"
+        ),
     ]
     for each in facts["workers"]:
-        turns = each["turns_per_s"]
-        idle = f"{each['idle_per_s'] / turns:.0%}" if turns else ""
-        cpus = ",".join(map(str, each["cpus"]))
-        lines.append(
-            f"{each['name']:<28} {each['pid']:>8} {cpus:>6} {each['strategy']:<16} "
-            f"{each['state']:<9} {each['work_per_s']:>12,.0f} {turns:>12,.0f} {idle:>5} "
-            f"{each['sleeps_per_s']:>9,.0f} {each['pss_bytes'] / 1e6:>6,.0f}"
-        )
-    lines += ["", f"{'ring':<12} {'slots':>10} {'slots/s':>14}  lag"]
+        lines += _worker_lines(each)
+    lines += ["", f"{'ring':<12} {'slots':>10} {'slots/s':>8}  lag"]
     for ring in facts["rings"]:
         if ring["position"]:
-            lags = "  ".join(f"{reader} {behind:,}" for reader, behind in ring["lag"].items())
-            lines.append(
-                f"{ring['name']:<12} {ring['slots']:>10,} {ring['slots_per_s']:>14,.0f}  {lags}"
-            )
+            begin = f"{ring['name']:<12} {ring['slots']:>10,} {short(ring['slots_per_s']):>8}"
+            lags = (f"{reader} {short(behind)}" for reader, behind in ring["lag"].items())
+            lines += folded(begin, *lags, indent=33)
     lines.append("")
     for role, counted in facts["counters"].items():
         for name, value in counted.items():
             if value:
                 each_s = facts["counters_per_s"][role][name]
-                lines.append(f"{role:<12} {name:<28} {value:>16,} {each_s:>14,.0f}/s")
+                lines.append(f"{role:<12} {name:<28} {value:>18,} {each_s:>14,.0f}/s")
     for gateway in facts["gateways"]:
-        lines.append("gateway " + "  ".join(f"{key} {value}" for key, value in gateway.items()))
+        named = (f"{key} {value}" for key, value in gateway.items() if key != "gateway")
+        lines += folded(f"gateway {gateway['gateway']}", *named)
     return "\n".join(lines)
+
+
+_WORKER = "{:<18} {:>8} {:>8} {:<6} {:<8} {:>7} {:>5} {:>8} {:>4}"
+
+
+def _worker_lines(each: dict[str, Any]) -> list[str]:
+    """Return a worker's line; a long name, and a long silence, have one of their own."""
+    turns = each["turns_per_s"]
+    numbers = _WORKER.format(
+        "" if len(each["name"]) > 18 else each["name"],
+        each["pid"],
+        format_cpu_list(each["cpus"]),
+        _WAITS.get(each["strategy"], each["strategy"]),
+        each["state"],
+        short(each["work_per_s"]),
+        f"{each['idle_per_s'] / turns:.0%}" if turns else "",
+        short(each["sleeps_per_s"]),
+        f"{each['pss_bytes'] / 1e6:.0f}",
+    )
+    lines = [each["name"], numbers] if len(each["name"]) > 18 else [numbers]
+    if each["silent_s"] > _SILENT_S:
+        lines.append(f"{'':<18} silent for {each['silent_s']:,.0f} s")
+    return lines
+
+
+def short(number: float) -> str:
+    """Return a number in at most six characters: 999, 12.3k, 4.56M."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 999.5 * unit / 1e3:
+            scaled = number / unit
+            return f"{scaled:.{0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2}f}{name}"
+    return f"{number:.0f}"
+
+
+def folded(*parts: str, indent: int = 2) -> list[str]:
+    """Join parts, two spaces between them, into lines of at most COLUMNS; no part is divided."""
+    lines = [""]
+    for part in parts:
+        if lines[-1].strip() and len(lines[-1]) + 2 + len(part) > COLUMNS:
+            lines.append(" " * indent + part)
+        else:
+            lines[-1] += ("  " if lines[-1] else "") + part
+    return lines
 
 
 def main(
@@ -238,4 +300,4 @@ def main(
                 return 0
 
 
-__all__ = ["Look", "as_text", "facts_of", "look", "main", "pss_bytes"]
+__all__ = ["Look", "as_text", "facts_of", "folded", "look", "main", "pss_bytes", "short"]

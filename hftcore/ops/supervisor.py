@@ -1,7 +1,7 @@
 """The supervisor: makes a venue, watches its workers, and takes all of it away again.
 
-    lock 0 -> preflight -> regions, semaphores -> agents, loops -> fork -> ready -> EPOCH, listing
-           -> venue.json -> watch -> drain -> stop -> clear -> lock 0
+    lock 0 -> clear -> preflight -> regions, semaphores -> agents, loops -> fork -> ready
+           -> EPOCH, listing -> venue.json -> watch -> drain -> stop -> clear -> lock 0
 
 It is the parent of every worker and holds lock 0 for as long as the venue lives. Its order of
 things is the venue's safety: nothing is made before the lock is held and everything was checked;
@@ -23,7 +23,6 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -36,13 +35,15 @@ from hftcore.limits import MAX_GATEWAYS
 from hftcore.messages import GATEWAY_WORDS, INCARNATION, PUBLISHED, REPORTED, SETTLED
 from hftcore.ops import preflight, remains
 from hftcore.ops.config import VenueConfig
-from hftcore.ops.logs import Log
+from hftcore.ops.logs import Log, made_log_directory, turn_output
 from hftcore.ops.memory import VenueMemory
 from hftcore.ops.placement import Placement, place
+from hftcore.ops.running import Running, has_ended, reason_of, remedy_of
 from hftcore.ops.venue_file import (
     VENUE_FILE,
     VenueRecord,
     WorkerRecord,
+    directory_of,
     gateway_lock,
     write_record,
 )
@@ -51,7 +52,6 @@ from hftcore.ops.venue_kernels import compile_ahead, load_feed
 from hftcore.ops.worker import Worker, agents_of, live, worker_of
 from ipc.clock import calibrate
 from ipc.counters import Counters
-from ipc.directory import venue_directory
 from ipc.liveness import LOCK_FILE, ROLE, holder_alive, wait_on_pidfd
 from ipc.signals import Signal
 
@@ -62,17 +62,6 @@ STOP_S = 5.0
 """For workers to leave; then they are killed."""
 _STEP_S = 0.05
 ENDED, FAILED = 0, 1
-
-
-@dataclass
-class Running:
-    """A worker that was forked."""
-
-    worker: Worker
-    pid: int
-    pidfd: int
-    status: int | None = None
-    """As os.waitpid has it, once it was reaped."""
 
 
 class Supervisor:
@@ -106,6 +95,8 @@ class Supervisor:
         self._gone = [0] * MAX_GATEWAYS
         """The newest incarnation of each gateway that is known to be gone."""
         self._notes: list[str] = []
+        self._stop: Signal | None = None
+        """The semaphore, once it was made."""
 
     def run(self) -> int:
         """Start the venue, watch it, end it; return the exit status.
@@ -118,12 +109,15 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_signal)
         placement = place(self.config)
-        directory = venue_directory(self.config.name, self._base)
+        directory = directory_of(self.config.name, self._base)
         lock = remains.take_supervision(directory)
         try:
-            preflight.check(placement, directory)
+            preflight.check_workers(directory)
+            # before memory is asked for: what a dead venue left takes as much as this one wants
             if left := remains.clear(directory):
                 self._notes.append(f"removed what a dead venue left: {len(left)} files")
+            preflight.check(placement, directory)
+            turn_output(made_log_directory(self.config.name))
             log = Log.begin(self.config.name, echo=self._echo)
         except BaseException:
             remains.step_back(directory, lock)
@@ -154,13 +148,16 @@ class Supervisor:
             Signal.create(names, remains.READY) as ready,
             Signal.create(names, remains.STOP) as stop,
         ):
+            self._stop = stop
             clock = calibrate()
             compile_ahead(placement, log, self._check)
             agents = agents_of(memory)
-            workers = [
-                worker_of(plan, memory, clock.ns_per_tick, agents) for plan in placement.workers
-            ]
+            workers = []
+            for plan in placement.workers:
+                self._check()
+                workers.append(worker_of(plan, memory, clock.ns_per_tick, agents))
             load_feed()
+            self._check()
             self._fork(workers, ready, log)
             # the publisher's cpu is the one for what doesn't spin
             pin(next(plan.cpus for plan in placement.workers if "publisher" in plan.roles))
@@ -172,7 +169,7 @@ class Supervisor:
             write_record(directory, record)
             log.write("ready", seconds=round(time.monotonic() - began, 2), notes=self._notes)
             self._report(record)
-            status = self._watch(memory, gateway, stop, log)
+            status = self._watch(memory, gateway, log)
             (directory / VENUE_FILE).unlink(missing_ok=True)
             if status == ENDED:
                 self._drain(memory, log)
@@ -211,18 +208,25 @@ class Supervisor:
 
     def _check(self) -> None:
         """Raise when the start is in vain: a worker died, or somebody wants it stopped."""
-        if self._stopping:
+        if self._is_to_stop():
             raise VenueRefused(
                 "the start was stopped", expected="to become ready", found=self._stopping[0]
             )
         for running in self._running:
-            if _has_ended(running):
+            if has_ended(running):
                 raise VenueRefused(
                     "a worker died while the venue was starting",
                     expected="all workers ready",
-                    found=f"{running.worker.plan.name}: {_reason(running)}",
-                    remedy="`hft logs` has what it said",
+                    found=f"{running.worker.plan.name}: {reason_of(running)}",
+                    where=str(running.worker.memory.directory),
+                    remedy=remedy_of(running) or "`hft logs` has what it said",
                 )
+
+    def _is_to_stop(self) -> bool:
+        """Return whether a signal of either kind asked for the end, at any time so far."""
+        if self._stop is not None and self._stop.wait(0):
+            self._stopping.append("the signal stop")
+        return bool(self._stopping)
 
     def _record(
         self, placement: Placement, directory: Path, start_id: int, log: Log
@@ -252,7 +256,7 @@ class Supervisor:
 
     # -- watching -------------------------------------------------------------------------------
 
-    def _watch(self, memory: VenueMemory, gateway: VenueGateway, stop: Signal, log: Log) -> int:
+    def _watch(self, memory: VenueMemory, gateway: VenueGateway, log: Log) -> int:
         """Sleep until a worker dies (FAILED) or somebody wants the end (ENDED)."""
         poller = select.poll()
         for running in self._running:
@@ -262,18 +266,13 @@ class Supervisor:
         while True:
             ended = {descriptor for descriptor, _ in poller.poll(_STEP_S * 1000)}
             for running in self._running:
-                if running.pidfd in ended and _has_ended(running):
+                if running.pidfd in ended and has_ended(running):
                     self._say_died(running, log)
                     return FAILED
-            if stop.wait(0):
-                self._stopping.append("the signal stop")
-            if self._stopping:
+            if self._is_to_stop():
                 log.write("stopping", why=self._stopping[0])
                 return ENDED
-            try:
-                self._watch_clients(memory, gateway, log)
-            except VenueRefused as refused:  # a worker died or stands still: poll(2) tells which
-                log.failure("the venue does not take its supervisor's commands", refused)
+            self._watch_clients(memory, gateway, log)
             cut = _counted(counted, reporter.CUTS)
             if cut > cut_before:
                 log.write("client cut off", count=cut - cut_before, why="its report ring was full")
@@ -290,10 +289,11 @@ class Supervisor:
                 memory.directory, gateway_lock(number)
             ):
                 continue
-            self._gone[number] = incarnation
             # who leaves in order takes its pid out of the lock file
             pid = _last_holder(memory.directory, gateway_lock(number))
-            gateway.gateway_down(number, incarnation, graceful=pid == 0)
+            if not gateway.gateway_down(number, incarnation, graceful=pid == 0):
+                return  # no room now: the same is found at the next look
+            self._gone[number] = incarnation
             who = {"was": pid} if pid else {}
             said = "client died" if pid else "client left"
             log.write(said, gateway=number, incarnation=incarnation, **who)
@@ -306,8 +306,10 @@ class Supervisor:
             worker=plan.name,
             died=running.pid,
             roles=plan.roles,
-            reason=_reason(running),
-            remedy="without a journal the venue can't go on: hft up starts a new one",
+            reason=reason_of(running),
+            where=str(running.worker.memory.directory),
+            remedy=remedy_of(running)
+            or "without a journal the venue can't go on: hft up starts a new one",
         )
 
     # -- ending ---------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ class Supervisor:
         """Let what was sent be matched, reported and published, for a while."""
         deadline = time.monotonic() + DRAIN_S
         while left := undrained(memory):
-            if time.monotonic() > deadline or any(map(_has_ended, self._running)):
+            if time.monotonic() > deadline or any(map(has_ended, self._running)):
                 log.write("not drained", left=left)
                 return
             time.sleep(_STEP_S / 10)
@@ -324,7 +326,7 @@ class Supervisor:
     def _end_workers(self, log: Log) -> None:
         """Ask every worker to leave, kill who does not, reap all."""
         for running in self._running:
-            if not _has_ended(running):
+            if not has_ended(running):
                 signal.pidfd_send_signal(running.pidfd, signal.SIGTERM)
                 signal.pidfd_send_signal(running.pidfd, signal.SIGCONT)
         deadline = time.monotonic() + STOP_S
@@ -333,7 +335,7 @@ class Supervisor:
                 log.write("worker killed", worker=running.worker.plan.name, why="did not leave")
                 signal.pidfd_send_signal(running.pidfd, signal.SIGKILL)
                 wait_on_pidfd(running.pidfd, STOP_S)
-            _has_ended(running)
+            has_ended(running)
             os.close(running.pidfd)
         self._running.clear()
 
@@ -371,23 +373,6 @@ def _last_holder(directory: Path, role: int) -> int:
     rows = np.fromfile(directory / LOCK_FILE, np.uint8)
     row = rows[role * ROLE.itemsize : (role + 1) * ROLE.itemsize]
     return int(row.view(ROLE)[0]["pid"]) if row.size == ROLE.itemsize else 0
-
-
-def _has_ended(running: Running) -> bool:
-    """Return whether a worker has ended, and reap it."""
-    if running.status is None:
-        pid, status = os.waitpid(running.pid, os.WNOHANG)
-        if pid:
-            running.status = status
-    return running.status is not None
-
-
-def _reason(running: Running) -> str:
-    """Say of what a worker died."""
-    code = os.waitstatus_to_exitcode(running.status or 0)
-    if code < 0:
-        return f"signal {-code} ({signal.Signals(-code).name})"
-    return f"exit status {code}" + ("" if code else ": it left, and nobody had asked it to")
 
 
 __all__ = ["Supervisor", "undrained"]

@@ -98,14 +98,17 @@ class VenueGateway:
             if kind != CommandKind.INSTRUMENT_DEFINE | ECHO:
                 raise self._not_listed(instrument, answer, kind)
 
-    def gateway_down(self, gateway: int, incarnation: int, *, graceful: bool) -> None:
-        """Tell the venue that a gateway's process is gone."""
+    def gateway_down(self, gateway: int, incarnation: int, *, graceful: bool) -> bool:
+        """Tell the venue that a gateway's process is gone; return False if there is no room now.
+
+        It does not wait: who watches workers must see that the one it would wait for has died.
+        """
         row = np.zeros(16, np.int64)
         session: Any = row[:8].view(SESSION)[0]
         session["kind"] = CommandKind.GATEWAY_DOWN
         session["gateway_id"], session["incarnation"] = gateway, incarnation
         session["graceful"] = graceful
-        self._send(row)
+        return self._try_send(row)
 
     def forget_answers(self) -> None:
         """Read what came back and needs no answer; the ring must not fill up."""
@@ -114,12 +117,18 @@ class VenueGateway:
 
     def _send(self, row: NDArray[np.int64]) -> None:
         deadline = time.monotonic() + _LISTING_S
-        self._sent += 1
-        _stamp(row, self._sent)
-        tell(self._cells, INGRESS_SEQUENCE, self._sent)
-        while not send(self._client, row.reshape(1, 16), 0, 1):
+        while not self._try_send(row):
             self._wait(deadline, "room in ingress ring 0")
+
+    def _try_send(self, row: NDArray[np.int64]) -> bool:
+        """Send a row if there is room; only what was sent has a number."""
+        _stamp(row, self._sent + 1)
+        if not send(self._client, row.reshape(1, 16), 0, 1):
+            return False
+        self._sent += 1
+        tell(self._cells, INGRESS_SEQUENCE, self._sent)
         wake_each(self._bells, self.memory.workers, -1)
+        return True
 
     def _answer(self, instrument_id: int) -> Any:
         """Wait for the event that answers a command about an instrument."""

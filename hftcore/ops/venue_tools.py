@@ -10,6 +10,7 @@ import dataclasses
 import json as json_text
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import msgspec
 
 from affinity.pin import format_cpu_list
 from hftcore.ops.config import VenueConfig, load_config
-from hftcore.ops.launch import launch, stop
+from hftcore.ops.launch import COLD, is_cold, launch, stop
 from hftcore.ops.venue_file import VenueRecord
 
 
@@ -39,6 +40,8 @@ def up(
         from hftcore.ops.supervisor import Supervisor  # noqa: PLC0415  0.3 s that others need not
 
         return Supervisor(wanted, report=say, echo=True).run()
+    if is_cold():
+        print(COLD, file=sys.stderr, flush=True)
     _, record = launch(wanted, detach=True)
     say(record)
     return 0

@@ -269,7 +269,7 @@ def _touch(memory: VenueMemory) -> None:
 def _leave_as_orphan(directory: Path, log: Log) -> None:
     """Say that the supervisor is gone, and clear the venue away unless another worker does."""
     log.write("supervisor died", found="its workers leave and clear the venue away")
-    removed = remains.clear_as_orphan(directory)
+    removed = remains.clear_dead(directory)
     if removed is not None:
         log.write("cleared away", count=len(removed))
 

@@ -36,6 +36,7 @@ def test_demo_ends_with_a_good_verdict_and_leaves_nothing(place: Place) -> None:
     assert facts["agreed"] == ["DEC/USD", "BTC/USD", "ETH/USD", "DEC/BTC"]
     assert facts["updates"] > 1_000
     assert list(place.base.rglob("*")) == []
+    assert list((place.state / "hftcore").iterdir()) == [], "no log of a demo that held"
 
 
 def test_demo_as_fast_as_it_goes_on_several_shards_says_how_it_went(place: Place) -> None:

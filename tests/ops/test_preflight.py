@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from affinity.pin import PlacementRefused
 from hftcore.errors import VenueRefused
 from hftcore.instruments import Instrument
 from hftcore.ops import preflight
-from hftcore.ops.launch import launch
+from hftcore.ops.launch import end, launch
 from hftcore.ops.logs import LOG_FILE
 from hftcore.ops.memory import planned, reserved_bytes
 from hftcore.ops.placement import place as place_workers
@@ -41,14 +42,23 @@ def check(place: Place, **settings: object) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a file system of 1 MB."""
+    with mounted(tmp_path, 1 << 20) as where:
+        yield where
+
+
+@contextmanager
+def mounted(tmp_path: Path, size_bytes: int) -> Iterator[Path]:
+    """Mount a file system of some size for the length of a block."""
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")
-    where = tmp_path / "small"
+    where = tmp_path / "s"  # a short one: sockets are to be there
     where.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(where)], check=False
+    options = f"size={size_bytes},mode=0700"
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(where)],
+        check=False,
     )
-    if mounted.returncode:
+    if done.returncode:
         pytest.skip("this host lets nobody mount")
     try:
         yield where
@@ -69,6 +79,50 @@ def test_too_little_shared_memory_is_refused_before_anything_is_made(
     assert "HFT_SHM_DIR" in refused.value.remedy
     assert list(small_disk.rglob("*")) == []
     assert not (place.state / "hftcore" / place.name / LOG_FILE).exists()
+
+
+def test_dead_memory_is_no_lack(place: Place, tmp_path: Path) -> None:
+    config = place_workers(place.config()).config
+    needed = reserved_bytes(planned(config, 3)) + preflight._growth_bytes(config)
+    with mounted(tmp_path, needed + (4 << 20)) as small:
+        left = venue_directory(place.name, small) / "commands.region"
+        left.write_bytes(bytes(16 << 20))
+        process, record = launch(place.config(), base=small)
+        assert record.notes == ("removed what a dead venue left: 1 files",)
+        assert end(process) == 0
+        assert list(small.iterdir()) == []
+
+
+def test_books_get_room_to_grow_by_their_orders_and_ladders_up_to_a_bound(place: Place) -> None:
+    def growth(max_price: str, orders: int) -> int:
+        listed = Instrument("AA", "1", "1", max_price, order_capacity=orders)
+        return preflight._growth_bytes(place.config(instruments=(listed,)))
+
+    # a narrow ladder has few pages; on a wide one each order has one, and one of the bitmap
+    assert growth("1000", 4_096) == (2 * 1_001 * 32 // 4_096 + 2 + 2) * 4_096
+    assert growth("100000000", 512) == 2 * 512 * 4_096
+    assert growth("100000000", 1 << 20) == preflight.GROWTH_BYTES
+    refused = next(preflight._shared_memory(place.base, 1 << 60, 1 << 20))
+    assert "1 MB for books to grow" in refused.expected
+
+
+def test_a_place_for_logs_that_can_not_be_made_is_refused_by_its_variable(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(VenueRefused, match="log can't be written") as refused:
+        launch(place.config())
+    assert "XDG_STATE_HOME" in refused.value.remedy
+
+
+def test_a_supervisor_that_dies_before_it_reads_is_told_as_such(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(VenueRefused, match="died before the venue was ready") as refused:
+        launch(place.config())
+    assert "exit status 1" in refused.value.found
 
 
 def test_too_little_disk_for_the_log_is_refused(
@@ -119,7 +173,7 @@ def test_a_path_too_long_for_sockets_is_refused(place: Place) -> None:
         check(place)
 
 
-def test_a_base_that_can_not_be_written_is_refused(place: Place) -> None:
+def test_a_base_that_is_open_to_others_is_refused(place: Place) -> None:
     place.base.chmod(0o755)
     with pytest.raises(VenueRefused, match="open to other users"):
         launch(place.config())

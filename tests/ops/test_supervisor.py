@@ -22,7 +22,8 @@ from hftcore.errors import Refused
 from hftcore.ops import dump
 from hftcore.ops.book import BookReader
 from hftcore.ops.launch import launch, running_venue, stop
-from hftcore.ops.stat import facts_of, look
+from hftcore.ops.logs import OUTPUT_FILE
+from hftcore.ops.stat import as_text, facts_of, look
 from hftcore.ops.venue_file import attached, read_record
 from tests.ops.venues import Place, end, gone, hft, orders, processes_of, reap, send_all
 from tests.processes import ROOT, Children, poll_until
@@ -61,6 +62,7 @@ def test_a_venue_comes_up_trades_is_seen_and_leaves_nothing(place: Place) -> Non
                 assert [(int(ask.price), int(ask.qty)) for ask in view.asks] == [(500, 3)]
                 first = look(record, memory)
                 facts = facts_of(record, first, look(record, memory))
+        assert max(map(len, as_text(facts).splitlines())) <= 80
         assert facts["sequences"]["settled"] >= 2 + len(place.config().instruments)
         assert {each["state"] for each in facts["workers"]} == {"running"}
     reap(record)
@@ -108,7 +110,11 @@ def test_hft_up_stat_book_logs_down(place: Place, tmp_path: Path) -> None:
     try:
         assert said["pid"] == record.pid
         named = ("--venue", place.name)
+        output = place.state / "hftcore" / place.name / OUTPUT_FILE
+        with output.open("a") as printed:
+            printed.write("what the venue printed\n")
         second = hft(place, "up", "--config", str(config))
+        assert output.read_text().startswith("what the venue printed\n")
         assert second.returncode == 1
         assert second.stderr.startswith(f"hft: the venue {place.name} is already up\n")
         assert f"found:    a supervisor, pid {record.pid}\n" in second.stderr
@@ -274,6 +280,44 @@ def test_what_a_dead_venue_left_is_removed_by_the_next(place: Place) -> None:
         assert second.notes[0].startswith("removed what a dead venue left: ")
     reap(second)
     assert place.remains() == []
+
+
+def test_a_worker_without_a_page_of_shared_memory_is_said_to_lack_room(place: Place) -> None:
+    process, record = launch(place.config(**TWO_CPUS))
+    try:
+        os.kill(processes_of(record)["matcher-0"], signal.SIGBUS)
+        assert process.wait(60) == 1
+        reap(record)
+    finally:
+        end(record)
+    (died,) = [line for line in place.log_lines() if line["event"] == "worker died"]
+    assert died["reason"].endswith("(SIGBUS): shared memory is full")
+    assert died["where"] == str(place.directory)
+    assert "remount,size=" in died["remedy"]
+    assert "max_price" in died["remedy"]
+    assert place.remains() == []
+
+
+def test_stat_tells_a_worker_that_is_stopped(place: Place, children: Children) -> None:
+    with running_venue(place.config(**TWO_CPUS)) as record:
+        pid = processes_of(record)["matcher-0"]
+        _, memory = attached(place.name)
+        with memory:
+            children.stop(pid)
+            try:
+
+                def shown() -> str:
+                    seen = look(record, memory)
+                    return as_text(facts_of(record, seen, seen))
+
+                poll_until(lambda: "silent for 2 s" in shown(), "two seconds of silence")
+                (line,) = [each for each in shown().splitlines() if each.startswith("matcher-0")]
+                assert " halted " in line
+            finally:
+                children.go_on(pid)
+            poll_until(lambda: "halted" not in shown(), "the worker to run again")
+            poll_until(lambda: "silent" not in shown(), "the worker to say so")
+    reap(record)
 
 
 def test_a_client_that_dies_is_reported_as_a_gateway_that_is_down(
