@@ -294,7 +294,8 @@ def measure_rate(case: str, options: Options, line: CacheLine, cpus: tuple[int, 
     wrong = sum(passed.wrong for passed in runs)
     verdicts = (
         at_least(
-            f"median of {len(runs)} runs", RATE_BARS[name], rate / 1e6, "M orders/s",
+            f"median of {len(runs)} runs ({regime_of(rtt)})", RATE_BARS[name], rate / 1e6,
+            "M orders/s",
             judged=not options.smoke and not routed,
         ),
         content("trades, levels, queues, answers", wrong, sum(run.reports for run in runs)),

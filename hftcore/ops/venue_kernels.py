@@ -17,7 +17,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -71,8 +72,7 @@ def compile_ahead(placement: Placement, log: Log, check: Callable[[], None]) -> 
     if CACHE_DIRECTORY is None:
         return
     wanted = [name for plan in placement.workers if (name := composition_of(plan)) is not None]
-    marks = [CACHE_DIRECTORY / f"venue-{name.replace(' ', '')}" for name in wanted]
-    if all(mark.exists() for mark in marks):
+    if all(_mark_of(name).exists() for name in wanted):
         return
     log.write("compiling", compositions=wanted, why="the first start since the sources changed")
     pid = os.fork()
@@ -93,8 +93,18 @@ def compile_ahead(placement: Placement, log: Log, check: Callable[[], None]) -> 
             found=f"signal {-status}" if status < 0 else f"exit status {status}",
             remedy="its traceback is in the venue's output.log; `hft warm` compiles by itself",
         )
-    for mark in marks:
-        mark.touch(mode=0o600)
+    mark_compiled(wanted)
+
+
+def mark_compiled(names: Iterable[str]) -> None:
+    """Note that these compositions are in the cache, so that no start compiles them."""
+    for name in names:
+        _mark_of(name).touch(mode=0o600)
+
+
+def _mark_of(name: str) -> Path:
+    assert CACHE_DIRECTORY is not None
+    return CACHE_DIRECTORY / f"venue-{name.replace(' ', '')}"
 
 
 def _compile(names: list[str]) -> NoReturn:

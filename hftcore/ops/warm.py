@@ -40,7 +40,7 @@ from hftcore.marketdata.subscriber import Subscriber
 from hftcore.matching.state_hash import state_hash
 from hftcore.ops import demo, region_dump, replay
 from hftcore.ops.compositions import COMPOSITIONS
-from hftcore.ops.venue_kernels import load_composition, load_feed, load_rest
+from hftcore.ops.venue_kernels import load_composition, load_feed, load_rest, mark_compiled
 from ipc import clock, kernel, latest, ring, wait
 
 Step = Callable[[], None]
@@ -233,6 +233,7 @@ def _workers() -> None:
         load_composition(name)
     load_feed()
     load_rest()
+    mark_compiled(COMPOSITIONS)
 
 
 def _feed() -> None:

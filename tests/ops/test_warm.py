@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hftcore.ops import warm
+from hftcore.ops.launch import is_cold
 from ipc.kernel import CACHE_DIRECTORY, JIT, kernel
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -40,6 +41,7 @@ def test_warm_reaches_every_kernel_and_the_next_run_compiles_nothing() -> None:
     assert second.startswith(f"{first['kernels']} kernels: 0 compiled, {first['kernels']} from ")
     assert "; everything was warm\n" in second
     assert f"cache {first['cache_directory']}\n" in second
+    assert not is_cold(), "a start would say that it compiles"
 
 
 def test_without_the_jit_there_is_nothing_to_compile() -> None:
