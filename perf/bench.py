@@ -29,6 +29,7 @@ SUITES = {
     "match": "perf.match_suite",
     "feed": "perf.feed_suite",
     "spine": "perf.spine_suite",
+    "venue": "perf.venue_suite",
 }
 """Each suite's name and the module that offers it."""
 

@@ -92,7 +92,7 @@ _BAD_TIME_IN_FORCE = int(RejectReason.BAD_TIME_IN_FORCE)
 _CAPACITY = int(RejectReason.CAPACITY)
 
 # Words of an order command, as NEW_ORDER, ORDER_CHANGE and ORDER_STATUS lay them out.
-HEAD, SEQUENCE, PRICE, QTY, DETAIL, JUDGED = 1, 2, 4, 5, 6, 7
+HEAD, PRICE, QTY, DETAIL, JUDGED = 1, 4, 5, 6, 7
 _FLAGS_SHIFT, _REASON_SHIFT = 32, 48
 """Where exec_flags and reject_reason lie in the word JUDGED."""
 

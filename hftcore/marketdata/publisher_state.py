@@ -29,7 +29,6 @@ MAX_FRAME_BYTES = SLOT_BYTES * (1 + MAX_FRAME_UPDATES)
 
 L3 = int.from_bytes(b"L3", "little")
 TRADES = int.from_bytes(b"TR", "little")
-SNAPSHOT = int.from_bytes(b"SN", "little")
 """Topics: the first word of a frame begins with one."""
 
 PUBLIC_FLAGS = int(Flags.SELL | Flags.LAST | Flags.RESTS | Flags.KEPT_PRIORITY)

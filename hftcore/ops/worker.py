@@ -50,7 +50,6 @@ TIME_INTERVAL_NS = 1_000_000_000
 """Between two time commands when nothing else moves the log's clock."""
 ENDED, FAILED = 0, 1
 """Exit statuses of a worker: told to stop, or an error that the log has."""
-_PAGE_WORDS = 512
 
 
 @dataclass(frozen=True)
